@@ -1,0 +1,65 @@
+# The only list of commands. `make` alone prints it. Needs Python 3.11+ (set PYTHON to choose one) and nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+PROFILE ?= smoke
+TRACE ?=
+RUN_ARGS ?=
+TEST_ARGS ?=
+
+help: ## Print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## Create .venv with everything pinned and hash-checked
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"yottabench needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. Say: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lock: ## Resolve pyproject.toml anew into requirements/ (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  --extra all --group dev pyproject.toml --output-file requirements/dev.txt
+
+generate: $(READY) ## Rebuild generated/ from openapi/serverless.yaml
+	@$(BIN)/python openapi/generate.py
+
+verify: $(READY) ## Fail if generated/ is not exactly what the spec gives
+	@$(BIN)/python openapi/generate.py --check
+
+lint: $(READY) ## Style, spelling, who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
+	@$(BIN)/lint-imports --no-cache
+
+types: $(READY) ## Pyright, strict, over src/ and loadtest/
+	@$(BIN)/basedpyright
+
+check: lint types ## Everything a commit needs besides the tests
+
+test: $(READY) ## The default suite: under 5 minutes on 2 cores
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
+
+load: $(READY) ## Start the emulator, run a load test, write a report: make load [PROFILE=smoke] [TRACE=file]
+	@$(BIN)/yottabench load run $(PROFILE) $(if $(TRACE),--trace "$(TRACE)") $(RUN_ARGS)
+
+serve: $(READY) ## Run the emulator on http://127.0.0.1:8080
+	@$(BIN)/yottabench serve
+
+bench: $(READY) ## Ratios against named peers, measured side by side
+	@$(BIN)/python -m bench
+
+conformance: $(READY) ## Hold the spec, the client and the emulator to each other
+	@$(BIN)/python -m pytest -n 2 tests/spec tests/conformance
+
+clean: ## Remove what these targets made (not generated/)
+	rm -rf .venv dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
+
+.PHONY: help install lock generate verify lint types check test load serve bench conformance clean

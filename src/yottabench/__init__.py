@@ -1,0 +1,3 @@
+"""Client, local emulator and load harness for Yotta Labs' Serverless endpoints (unofficial)."""
+
+__version__ = "0.1.0"
