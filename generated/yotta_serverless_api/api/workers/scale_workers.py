@@ -1,0 +1,214 @@
+from typing import Any
+
+import httpx
+
+from ... import errors
+from ...client import AuthenticatedClient
+from ...models.action_envelope import ActionEnvelope
+from ...models.error_envelope import ErrorEnvelope
+from ...types import UNSET, Response, path_segment
+
+
+def _get_kwargs(
+    id: str,
+    *,
+    count: int,
+) -> dict[str, Any]:
+
+    params: dict[str, Any] = {}
+
+    params["count"] = count
+
+    params = {k: v for k, v in params.items() if v is not UNSET and v is not None}
+
+    _kwargs: dict[str, Any] = {
+        "method": "put",
+        "url": "/v2/serverless/{id}/workers".format(
+            id=path_segment(id),
+        ),
+        "params": params,
+    }
+
+    return _kwargs
+
+
+def _parse_response(*, response: httpx.Response) -> ActionEnvelope | ErrorEnvelope:
+    if response.status_code == 200:
+        response_200 = ActionEnvelope.from_dict(response.json())
+
+        return response_200
+
+    if response.status_code == 400:
+        response_400 = ErrorEnvelope.from_dict(response.json())
+
+        return response_400
+
+    if response.status_code == 401:
+        response_401 = ErrorEnvelope.from_dict(response.json())
+
+        return response_401
+
+    if response.status_code == 404:
+        response_404 = ErrorEnvelope.from_dict(response.json())
+
+        return response_404
+
+    if response.status_code == 409:
+        response_409 = ErrorEnvelope.from_dict(response.json())
+
+        return response_409
+
+    if response.status_code == 500:
+        response_500 = ErrorEnvelope.from_dict(response.json())
+
+        return response_500
+
+    if response.status_code == 503:
+        response_503 = ErrorEnvelope.from_dict(response.json())
+
+        return response_503
+
+    raise errors.UnexpectedStatus(response.status_code, response.content, response.headers)
+
+
+def _build_response(*, response: httpx.Response) -> Response[ActionEnvelope | ErrorEnvelope]:
+    try:
+        parsed = _parse_response(response=response)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise errors.UnreadableAnswer(response.status_code, response.content, response.headers) from error
+    return Response(
+        status_code=response.status_code,
+        content=response.content,
+        headers=response.headers,
+        parsed=parsed,
+    )
+
+
+def sync_detailed(
+    id: str,
+    *,
+    client: AuthenticatedClient,
+    count: int,
+) -> Response[ActionEnvelope | ErrorEnvelope]:
+    """Set the number of workers
+
+     Takes effect at once on a running endpoint. Zero leaves only the queue (N19).
+
+    Args:
+        id (str):
+        count (int):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code.
+        errors.UnreadableAnswer: If the body is not what is documented for the status code.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[ActionEnvelope | ErrorEnvelope]
+    """
+
+    kwargs = _get_kwargs(
+        id=id,
+        count=count,
+    )
+
+    response = client.get_httpx_client().request(
+        **kwargs,
+    )
+
+    return _build_response(response=response)
+
+
+def sync(
+    id: str,
+    *,
+    client: AuthenticatedClient,
+    count: int,
+) -> ActionEnvelope | ErrorEnvelope:
+    """Set the number of workers
+
+     Takes effect at once on a running endpoint. Zero leaves only the queue (N19).
+
+    Args:
+        id (str):
+        count (int):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code.
+        errors.UnreadableAnswer: If the body is not what is documented for the status code.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        ActionEnvelope | ErrorEnvelope
+    """
+
+    return sync_detailed(
+        id=id,
+        client=client,
+        count=count,
+    ).parsed
+
+
+async def asyncio_detailed(
+    id: str,
+    *,
+    client: AuthenticatedClient,
+    count: int,
+) -> Response[ActionEnvelope | ErrorEnvelope]:
+    """Set the number of workers
+
+     Takes effect at once on a running endpoint. Zero leaves only the queue (N19).
+
+    Args:
+        id (str):
+        count (int):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code.
+        errors.UnreadableAnswer: If the body is not what is documented for the status code.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        Response[ActionEnvelope | ErrorEnvelope]
+    """
+
+    kwargs = _get_kwargs(
+        id=id,
+        count=count,
+    )
+
+    response = await client.get_async_httpx_client().request(**kwargs)
+
+    return _build_response(response=response)
+
+
+async def asyncio(
+    id: str,
+    *,
+    client: AuthenticatedClient,
+    count: int,
+) -> ActionEnvelope | ErrorEnvelope:
+    """Set the number of workers
+
+     Takes effect at once on a running endpoint. Zero leaves only the queue (N19).
+
+    Args:
+        id (str):
+        count (int):
+
+    Raises:
+        errors.UnexpectedStatus: If the server returns an undocumented status code.
+        errors.UnreadableAnswer: If the body is not what is documented for the status code.
+        httpx.TimeoutException: If the request takes longer than Client.timeout.
+
+    Returns:
+        ActionEnvelope | ErrorEnvelope
+    """
+
+    return (
+        await asyncio_detailed(
+            id=id,
+            client=client,
+            count=count,
+        )
+    ).parsed

@@ -1,0 +1,23 @@
+from enum import StrEnum
+from typing import Self
+
+
+class EndpointStatus(StrEnum):
+    FAILED = "FAILED"
+    INITIALIZING = "INITIALIZING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    STOPPING = "STOPPING"
+    TERMINATED = "TERMINATED"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Self | None":
+        if not isinstance(value, str):
+            return None
+        unlisted = str.__new__(cls, value)
+        unlisted._name_ = value
+        unlisted._value_ = value
+        return unlisted
+
+    def __str__(self) -> str:
+        return str(self.value)

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from attrs import define as _attrs_define
+from attrs import field as _attrs_field
+
+from ..models.delivery_status import DeliveryStatus
+from ..models.task_status import TaskStatus
+from ..types import UNSET, Unset
+
+if TYPE_CHECKING:
+    from ..models.task_headers import TaskHeaders
+
+
+T = TypeVar("T", bound="Task")
+
+
+@_attrs_define
+class Task:
+    """A task with all that is known of it.
+
+    Attributes:
+        task_id (str):
+        endpoint_id (int): The endpoint's id, here a number as documented (N22).
+        endpoint_name (str):
+        status (TaskStatus): PROCESSING: accepted, waiting or being executed. SUCCESS: executed. FAILED: execution
+            failed. DELIVERED: the result was delivered to the webhook; version 1 used the word for "handed to a worker"
+            (N1).
+        worker_url (None | str): Where the task was sent; null until then (N43).
+        delivery_status (DeliveryStatus): INIT: nothing sent yet, or no webhook. SUCCESS: acknowledged. FAILED: the last
+            attempt failed, another is scheduled. MAX_RETRIES_EXCEEDED: given up (N13).
+        delivery_attempts (int): How often the result was sent.
+        input_ (Any): The input as submitted.
+        created_at (int): Milliseconds since 1970.
+        updated_at (int): Milliseconds since 1970.
+        webhook (None | str | Unset): Where the result is delivered.
+        error (None | str | Unset): Why the task failed.
+        output (Any | Unset): What the worker answered, any JSON value; null until it did (N9).
+        headers (None | TaskHeaders | Unset):
+        delivered_at (int | None | Unset): When the webhook acknowledged the result, in milliseconds since 1970; null
+            until then.
+    """
+
+    task_id: str
+    endpoint_id: int
+    endpoint_name: str
+    status: TaskStatus
+    worker_url: None | str
+    delivery_status: DeliveryStatus
+    delivery_attempts: int
+    input_: Any
+    created_at: int
+    updated_at: int
+    webhook: None | str | Unset = UNSET
+    error: None | str | Unset = UNSET
+    output: Any | Unset = UNSET
+    headers: None | TaskHeaders | Unset = UNSET
+    delivered_at: int | None | Unset = UNSET
+    additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        from ..models.task_headers import TaskHeaders  # noqa: PLC0415
+
+        task_id = self.task_id
+
+        endpoint_id = self.endpoint_id
+
+        endpoint_name = self.endpoint_name
+
+        status = self.status.value
+
+        worker_url: None | str
+        worker_url = self.worker_url
+
+        delivery_status = self.delivery_status.value
+
+        delivery_attempts = self.delivery_attempts
+
+        input_ = self.input_
+
+        created_at = self.created_at
+
+        updated_at = self.updated_at
+
+        webhook: None | str | Unset
+        if isinstance(self.webhook, Unset):
+            webhook = UNSET
+        else:
+            webhook = self.webhook
+
+        error: None | str | Unset
+        if isinstance(self.error, Unset):
+            error = UNSET
+        else:
+            error = self.error
+
+        output = self.output
+
+        headers: dict[str, Any] | None | Unset
+        if isinstance(self.headers, Unset):
+            headers = UNSET
+        elif isinstance(self.headers, TaskHeaders):
+            headers = self.headers.to_dict()
+        else:
+            headers = self.headers
+
+        delivered_at: int | None | Unset
+        if isinstance(self.delivered_at, Unset):
+            delivered_at = UNSET
+        else:
+            delivered_at = self.delivered_at
+
+        field_dict: dict[str, Any] = {}
+        field_dict.update(self.additional_properties)
+        field_dict.update(
+            {
+                "taskId": task_id,
+                "endpointId": endpoint_id,
+                "endpointName": endpoint_name,
+                "status": status,
+                "workerUrl": worker_url,
+                "deliveryStatus": delivery_status,
+                "deliveryAttempts": delivery_attempts,
+                "input": input_,
+                "createdAt": created_at,
+                "updatedAt": updated_at,
+            }
+        )
+        if webhook is not UNSET:
+            field_dict["webhook"] = webhook
+        if error is not UNSET:
+            field_dict["error"] = error
+        if output is not UNSET:
+            field_dict["output"] = output
+        if headers is not UNSET:
+            field_dict["headers"] = headers
+        if delivered_at is not UNSET:
+            field_dict["deliveredAt"] = delivered_at
+
+        return field_dict
+
+    @classmethod
+    def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
+        from ..models.task_headers import TaskHeaders  # noqa: PLC0415
+
+        d = dict(src_dict)
+        task_id = d.pop("taskId")
+
+        endpoint_id = d.pop("endpointId")
+
+        endpoint_name = d.pop("endpointName")
+
+        status = TaskStatus(d.pop("status"))
+
+        def _parse_worker_url(data: object) -> None | str:
+            if data is None:
+                return data
+            return cast(None | str, data)
+
+        worker_url = _parse_worker_url(d.pop("workerUrl"))
+
+        delivery_status = DeliveryStatus(d.pop("deliveryStatus"))
+
+        delivery_attempts = d.pop("deliveryAttempts")
+
+        input_ = d.pop("input")
+
+        created_at = d.pop("createdAt")
+
+        updated_at = d.pop("updatedAt")
+
+        def _parse_webhook(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        webhook = _parse_webhook(d.pop("webhook", UNSET))
+
+        def _parse_error(data: object) -> None | str | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(None | str | Unset, data)
+
+        error = _parse_error(d.pop("error", UNSET))
+
+        output = d.pop("output", UNSET)
+
+        def _parse_headers(data: object) -> None | TaskHeaders | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            if isinstance(data, dict):
+                headers_type_0 = TaskHeaders.from_dict(data)
+
+                return headers_type_0
+            raise TypeError(f"headers cannot be of type {type(data).__name__}")
+
+        headers = _parse_headers(d.pop("headers", UNSET))
+
+        def _parse_delivered_at(data: object) -> int | None | Unset:
+            if data is None:
+                return data
+            if isinstance(data, Unset):
+                return data
+            return cast(int | None | Unset, data)
+
+        delivered_at = _parse_delivered_at(d.pop("deliveredAt", UNSET))
+
+        task = cls(
+            task_id=task_id,
+            endpoint_id=endpoint_id,
+            endpoint_name=endpoint_name,
+            status=status,
+            worker_url=worker_url,
+            delivery_status=delivery_status,
+            delivery_attempts=delivery_attempts,
+            input_=input_,
+            created_at=created_at,
+            updated_at=updated_at,
+            webhook=webhook,
+            error=error,
+            output=output,
+            headers=headers,
+            delivered_at=delivered_at,
+        )
+
+        task.additional_properties = d
+        return task
+
+    @property
+    def additional_keys(self) -> list[str]:
+        return list(self.additional_properties.keys())
+
+    def __getitem__(self, key: str) -> Any:
+        return self.additional_properties[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.additional_properties[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self.additional_properties[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.additional_properties

@@ -1,0 +1,1 @@
+"""What Locust runs: the only code here that imports locust and gevent."""

@@ -1,0 +1,5 @@
+"""`python -m yottabench` is the command `yottabench`."""
+
+from yottabench.cli import main
+
+main()

@@ -1,0 +1,161 @@
+"""`yottabench serve`: runs the emulator."""
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from yottabench.emulator.settings import DeliveredStatus, DuplicateTask, ErrorStyle, Settings
+
+LOCAL_HINT = "No keys are set: any X-Api-Key is accepted, and each key sees only its own endpoints."
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Others than loopback need --keys-file.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the store. Default: yottabench in your data directory.")
+    ] = None,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Use a new folder, removed at the end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line when ready, and nothing else.")] = False,
+    keys_file: Annotated[
+        Path | None, typer.Option(help="File of accepted API keys, one a line; # begins a comment.")
+    ] = None,
+    delivered_status: Annotated[
+        DeliveredStatus, typer.Option(help="Meaning of DELIVERED: webhook, worker or sample.")
+    ] = "webhook",
+    duplicate_task: Annotated[
+        DuplicateTask, typer.Option(help="Known taskId, other payload: reject or first-wins.")
+    ] = "reject",
+    error_style: Annotated[
+        ErrorStyle, typer.Option(help="status, or envelope200 for HTTP 200 on business errors.")
+    ] = "status",
+    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Tasks that a worker gets at a time.")] = 1,
+    worker_timeout_s: Annotated[
+        float, typer.Option(min=0.01, help="Seconds that a worker may take for a task.")
+    ] = 3600.0,
+    max_attempts: Annotated[int, typer.Option(min=1, max=100, help="Attempts without an answer until FAILED.")] = 4,
+    drain_s: Annotated[float, typer.Option(min=0, help="Seconds that a worker that is to go has for its task.")] = 30.0,
+    webhook_retry: Annotated[str, typer.Option(help="Seconds between the sends of a webhook.")] = "60,300,900",
+    webhook_timeout_s: Annotated[float, typer.Option(min=0.01, help="Seconds that a receiver has to answer.")] = 10.0,
+    webhook_allow: Annotated[
+        list[str] | None, typer.Option(help="Host besides loopback that webhooks may go to; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what simulated workers draw by chance.")] = 0,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        typer.Option(help="debug, info, warning or error; the log goes to stderr."),
+    ] = "warning",
+) -> None:
+    """Run the emulator: the documented API, a durable queue, real HTTP workers, webhooks and logs."""
+    try:
+        from yottabench.emulator import server
+        from yottabench.emulator.store.base import StoreError
+    except ModuleNotFoundError as error:
+        _fail(f"`yottabench serve` needs the package {error.name}. Install it with: pip install 'yottabench[emulator]'")
+    logging.basicConfig(
+        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    folder = _data_folder(data, ephemeral)
+    chosen = Settings(
+        data=folder,
+        host=host,
+        port=port,
+        delivered_status=delivered_status,
+        duplicate_task=duplicate_task,
+        error_style=error_style,
+        concurrency=concurrency,
+        worker_timeout_s=worker_timeout_s,
+        max_attempts=max_attempts,
+        drain_s=drain_s,
+        webhook_retry_s=_ladder(webhook_retry),
+        webhook_timeout_s=webhook_timeout_s,
+        webhook_allow=tuple(webhook_allow or ()),
+        api_keys=_keys(keys_file),
+        seed=seed,
+    )
+    try:
+        _run(server.serve(chosen, _announcer(as_json, folder, ephemeral, bool(chosen.api_keys))))
+    except (server.CannotServe, StoreError) as error:
+        _fail(str(error))
+    finally:
+        if ephemeral:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho(message, err=True, fg=typer.colors.RED)
+    raise typer.Exit(1)
+
+
+def _data_folder(data: Path | None, ephemeral: bool) -> Path:
+    if ephemeral:
+        if data is not None:
+            raise typer.BadParameter("goes with either --data or --ephemeral.", param_hint="--ephemeral")
+        return Path(tempfile.mkdtemp(prefix="yottabench-"))
+    if data is not None:
+        return data
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("yottabench", appauthor=False))
+
+
+def _keys(path: Path | None) -> frozenset[str]:
+    if path is None:
+        return frozenset()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}.", param_hint="--keys-file") from None
+    keys = frozenset(key for line in lines if (key := line.partition("#")[0].strip()))
+    if not keys:
+        raise typer.BadParameter(f"{path} holds no key. Write one a line.", param_hint="--keys-file")
+    if not all(key.isascii() and key.isprintable() for key in keys):
+        raise typer.BadParameter(f"{path} holds a key that is not printable ASCII.", param_hint="--keys-file")
+    return keys
+
+
+def _ladder(text: str) -> tuple[float, ...]:
+    try:
+        waits = tuple(float(part) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        waits = (-1.0,)
+    if any(not 0 <= wait <= 86_400 for wait in waits):
+        raise typer.BadParameter(
+            f"must be seconds separated by commas, such as 60,300,900, but is {text!r}.", param_hint="--webhook-retry"
+        )
+    return waits
+
+
+def _announcer(as_json: bool, folder: Path, ephemeral: bool, with_keys: bool) -> Any:
+    def announce(url: str) -> None:
+        if as_json:
+            typer.echo(json.dumps({"ready": True, "url": url, "pid": os.getpid()}))
+        else:
+            typer.echo(f"yottabench serves the Serverless API on {url}")
+            typer.echo(f"  store   {folder}{' (removed at the end)' if ephemeral else ''}")
+            typer.echo(f"  keys    {'those of the keys file' if with_keys else LOCAL_HINT}")
+            typer.echo(f"  try     curl -H 'X-Api-Key: me' {url}/v2/serverless")
+            typer.echo("Stop it with Ctrl-C.")
+        sys.stdout.flush()
+
+    return announce
+
+
+def _run(main: Any) -> None:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # Windows
+        asyncio.run(main)
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)

@@ -1,0 +1,325 @@
+"""The fourteen documented operations: which path is which, and what each does."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+
+from yottabench.clock import Clock
+from yottabench.emulator import requests, views
+from yottabench.emulator.codes import ApiError, Code
+from yottabench.emulator.endpoints import Endpoint, Services
+from yottabench.emulator.fields import invalid, shown
+from yottabench.emulator.limits import (
+    INT32_MAX,
+    READY_INPUT_MAX_BYTES,
+    TASK_ID_MAX_CHARS,
+    TASK_PAGE_MAX,
+    WORKERS_MAX,
+)
+from yottabench.emulator.logs import InvalidLogQuery, parse_log_query
+from yottabench.emulator.store.base import (
+    OPEN_STATES,
+    EndpointRecord,
+    EndpointStatus,
+    PutEndpoint,
+    ReadyTask,
+    SubmitTask,
+    WorkerRecord,
+)
+from yottabench.emulator.wire import Request
+
+_ROOT = "/v2/serverless"
+# TERMINATED of an endpoint and most worker states are names that other sources know: asked for, never shown here.
+ENDPOINT_STATUSES = ("INITIALIZING", "RUNNING", "STOPPING", "STOPPED", "FAILED", "TERMINATED")
+WORKER_STATUSES = (
+    "INITIALIZE",
+    "INITIALIZING",
+    "RUNNING",
+    "STOPPING",
+    "STOPPED",
+    "TERMINATING",
+    "TERMINATED",
+    "FAILED",
+)
+
+Operation = Callable[..., Awaitable[Any]]
+
+
+class Api:
+    """Routes requests to operations. `endpoints` holds what is not deleted, by id."""
+
+    def __init__(self, services: Services) -> None:
+        self._on = services
+        self._clock: Clock = services.clock
+        self.endpoints: dict[int, Endpoint] = {}
+        self.ending: set[Endpoint] = set()
+        # By what follows the endpoint's id, "*" for another id; then by method.
+        self._routes: dict[tuple[str, ...], dict[str, Operation]] = {
+            (): {"GET": self._get, "PATCH": self._update, "DELETE": self._delete},
+            ("stop",): {"POST": self._stop},
+            ("start",): {"POST": self._start},
+            ("workers",): {"GET": self._list_workers, "PUT": self._scale},
+            ("workers", "*", "logs"): {"GET": self._logs},
+            ("tasks",): {"GET": self._list_tasks, "POST": self._submit},
+            ("tasks", "count"): {"GET": self._count},
+            ("tasks", "*"): {"GET": self._get_task},
+        }
+
+    async def handle(self, request: Request) -> Any:
+        """See wire.Handler."""
+        if not request.path.startswith(_ROOT):
+            raise _no_such_path(request)
+        segments = request.path[len(_ROOT) :].split("/")
+        if segments == [""]:
+            return await self._collection(request)
+        if segments[0] or len(segments) > 5:
+            raise _no_such_path(request)
+        shape, ids = self._shape(tuple(segments[2:]))
+        operations = self._routes.get(shape)
+        if operations is None:
+            raise _no_such_path(request)
+        operation = operations.get(request.method)
+        if operation is None:
+            raise _no_such_method(request, operations)
+        endpoint = self._endpoint(_decoded(segments[1]), request.namespace)
+        return await operation(endpoint, request, *[_decoded(each) for each in ids])
+
+    def _shape(self, rest: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if rest in self._routes:
+            return rest, ()
+        return (*rest[:1], "*", *rest[2:]), rest[1:2]
+
+    def _endpoint(self, segment: str, namespace: str) -> Endpoint:
+        endpoint = self.endpoints.get(requests.endpoint_id(segment))
+        # Whose an endpoint is, is nobody else's business: another key's does not exist.
+        if endpoint is None or endpoint.record.namespace != namespace:
+            raise ApiError(
+                Code.ENDPOINT_NOT_FOUND,
+                f"Endpoint {segment} does not exist for this API key. List endpoints to find the id.",
+            )
+        return endpoint
+
+    # ---- endpoints
+
+    async def _collection(self, request: Request) -> Any:
+        if request.method == "POST":
+            return await self._create(request)
+        if request.method == "GET":
+            return self._list(request)
+        raise _no_such_method(request, ("GET", "POST"))
+
+    async def _create(self, request: Request) -> Any:
+        spec = requests.read_create(request.body)
+        now_ms = self._clock.now_ms()
+        record = EndpointRecord(
+            id=self._on.ids.number(),
+            namespace=request.namespace,
+            spec=spec,
+            should_run=True,
+            status=EndpointStatus.RUNNING if spec.workers == 0 else EndpointStatus.INITIALIZING,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+        )
+        await self._on.writer.commit(PutEndpoint(msgspec.structs.replace(record)))
+        return views.endpoint_view(self.open(record))
+
+    def open(self, record: EndpointRecord) -> Endpoint:
+        """Put an endpoint of the store to work."""
+        endpoint = self.endpoints[record.id] = Endpoint(record, self._on)
+        endpoint.start()
+        return endpoint
+
+    def _list(self, request: Request) -> Any:
+        wanted = requests.query_statuses(requests.read_query(request.query), ENDPOINT_STATUSES)
+        return [
+            views.endpoint_view(endpoint)
+            for endpoint in reversed(self.endpoints.values())
+            if endpoint.record.namespace == request.namespace and (not wanted or endpoint.record.status.name in wanted)
+        ]
+
+    async def _get(self, endpoint: Endpoint, request: Request) -> Any:
+        return views.endpoint_view(endpoint)
+
+    async def _update(self, endpoint: Endpoint, request: Request) -> Any:
+        await endpoint.change(requests.read_update(request.body, endpoint.record.spec))
+        return views.endpoint_view(endpoint)
+
+    async def _delete(self, endpoint: Endpoint, request: Request) -> Any:
+        await endpoint.delete()
+        self.endpoints.pop(endpoint.record.id, None)
+        self.ending.add(endpoint)
+        return True
+
+    async def _stop(self, endpoint: Endpoint, request: Request) -> Any:
+        await endpoint.change(should_run=False)
+        return True
+
+    async def _start(self, endpoint: Endpoint, request: Request) -> Any:
+        await endpoint.change(should_run=True)
+        return True
+
+    async def _scale(self, endpoint: Endpoint, request: Request) -> Any:
+        count = requests.query_integer(requests.read_query(request.query), "count", 0, WORKERS_MAX, None)
+        await endpoint.change(msgspec.structs.replace(endpoint.record.spec, workers=count))
+        return True
+
+    # ---- workers
+
+    async def _list_workers(self, endpoint: Endpoint, request: Request) -> Any:
+        wanted = requests.query_statuses(requests.read_query(request.query), WORKER_STATUSES)
+        if "TERMINATED" in wanted:
+            workers = self._on.store.workers(endpoint.record.id)
+        else:
+            workers = [worker.record for worker in endpoint.live_workers]
+        now_ms = self._clock.now_ms()
+        return [
+            views.worker_view(worker, endpoint.record.spec, now_ms)
+            for worker in workers
+            if not wanted or worker.status.name in wanted
+        ]
+
+    async def _logs(self, endpoint: Endpoint, request: Request, worker_id: str) -> Any:
+        worker = self._worker(endpoint, requests.path_id(worker_id, "workerId", 64))
+        query = requests.read_query(request.query)
+        try:
+            page = self._on.logs.query(
+                str(worker.id),
+                parse_log_query({name: requests.single(query, name) or "" for name in query}),
+            )
+        except InvalidLogQuery as error:
+            raise ApiError(Code.INVALID, f"{error.field} {error.message}") from None
+        after = page.next
+        return {
+            "logs": [
+                {"timestamp": views.iso(entry.timestamp_ms), "log": entry.line, "offset": entry.offset}
+                for entry in page.entries
+            ],
+            "hasMore": page.has_more,
+            "nextSearchAfterTime": None if after is None else str(after[0]),
+            "nextSearchAfterOffset": None if after is None else str(after[1]),
+        }
+
+    def _worker(self, endpoint: Endpoint, worker_id: str) -> WorkerRecord:
+        number = int(worker_id) if worker_id.isascii() and worker_id.isdigit() and len(worker_id) <= 19 else 0
+        worker = self._on.store.worker(min(number, 2**63 - 1))
+        if worker is None or worker.endpoint_id != endpoint.record.id:
+            raise ApiError(
+                Code.NO_RECORD,
+                f"Endpoint {endpoint.record.id} has no worker {worker_id}. List its workers to find the id;"
+                " workers that ended are listed with statusList=TERMINATED.",
+            )
+        return worker
+
+    # ---- tasks
+
+    async def _submit(self, endpoint: Endpoint, request: Request) -> Any:
+        submission = requests.read_submit(request.body)
+        record = endpoint.record
+        if record.spec.service_mode != "QUEUE":
+            raise ApiError(
+                Code.INVALID,
+                f"Endpoint {record.id} is in {record.spec.service_mode} mode; only QUEUE endpoints take tasks."
+                " Create one with serviceMode=QUEUE.",
+            )
+        if not endpoint.takes_tasks:
+            raise ApiError(
+                Code.NOT_ACCEPTING_TASKS,
+                f"Endpoint {record.id} is {record.status.name} and takes no tasks. Start it first.",
+            )
+        task_id = submission.task_id or self._on.ids.task_id()
+        submitted = await self._on.writer.commit(
+            SubmitTask(
+                endpoint_id=record.id,
+                task_id=task_id,
+                input=submission.input,
+                worker_port=submission.worker_port,
+                process_uri=submission.process_uri,
+                webhook=submission.webhook,
+                webhook_auth_key=submission.webhook_auth_key,
+                headers=submission.headers,
+                now_ms=self._clock.now_ms(),
+            )
+        )
+        if submitted.known:
+            self._check_repeat(task_id, submitted.same)
+        else:
+            payload = submission.input
+            endpoint.dispatcher.add_task(
+                ReadyTask(
+                    seq=submitted.seq,
+                    endpoint_id=record.id,
+                    task_id=task_id,
+                    fence=0,
+                    strikes=0,
+                    worker_port=submission.worker_port,
+                    process_uri=submission.process_uri,
+                    input=payload if len(payload) <= READY_INPUT_MAX_BYTES else None,
+                    headers=submission.headers,
+                )
+            )
+        return {"taskId": task_id}
+
+    def _check_repeat(self, task_id: str, same: bool) -> None:
+        if not same and self._on.settings.duplicate_task == "reject":
+            raise invalid(
+                "taskId",
+                f"{task_id} belongs to a task with another payload",
+                "Choose another taskId, or send the same payload to be told of the same task.",
+            )
+
+    async def _list_tasks(self, endpoint: Endpoint, request: Request) -> Any:
+        query = requests.read_query(request.query)
+        status = requests.single(query, "status")
+        if status is not None and status not in views.TASK_STATUSES:
+            choices = ", ".join(views.TASK_STATUSES)
+            raise invalid("status", f"must not be {shown(status)}", f"Choose one of {choices}.")
+        page = requests.query_integer(query, "pageNumber", 1, INT32_MAX, 1)
+        size = requests.query_integer(query, "pageSize", 1, TASK_PAGE_MAX, 10)
+        states = views.states_shown_as(status, self._on.settings.delivered_status)
+        counts = self._on.store.counts(endpoint.record.id)
+        total = sum(counts.get(state, 0) for state in states)
+        first = (page - 1) * size
+        tasks = self._on.store.tasks(endpoint.record.id, states, first, size) if states and first < total else []
+        name = endpoint.record.spec.name
+        return {
+            "items": [views.task_summary_view(task, name, self._on.settings.delivered_status) for task in tasks],
+            "page": page,
+            "size": size,
+            "total": total,
+            "pages": -(-total // size),
+        }
+
+    async def _count(self, endpoint: Endpoint, request: Request) -> Any:
+        counts = self._on.store.counts(endpoint.record.id)
+        return {"processing": sum(counts.get(state, 0) for state in OPEN_STATES)}
+
+    async def _get_task(self, endpoint: Endpoint, request: Request, task_id: str) -> Any:
+        task_id = requests.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)
+        task = self._on.store.task(endpoint.record.id, task_id)
+        if task is None:
+            raise ApiError(
+                Code.TASK_NOT_FOUND,
+                f"Endpoint {endpoint.record.id} has no task {task_id}. List its tasks to find the id.",
+            )
+        return views.task_view(task, endpoint.record.spec.name, self._on.settings.delivered_status)
+
+
+def _decoded(segment: str) -> str:
+    return unquote(segment, errors="replace")
+
+
+def _no_such_path(request: Request) -> ApiError:
+    return ApiError(
+        Code.NO_SUCH_PATH,
+        f"There is no {shown(request.path)} here. Paths start with {_ROOT}; see openapi/serverless.yaml.",
+    )
+
+
+def _no_such_method(request: Request, methods: Any) -> ApiError:
+    return ApiError(
+        Code.INVALID,
+        f"{request.method} is no method of this path. Use {' or '.join(methods)}.",
+        http_status=405,
+    )

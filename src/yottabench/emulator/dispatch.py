@@ -1,0 +1,329 @@
+"""Hands the tasks of one endpoint to its ready workers, and writes down what became of each."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from yottabench.clock import Clock
+from yottabench.emulator import http1
+from yottabench.emulator.limits import ERROR_TEXT_MAX_CHARS, OUTPUT_MAX_BYTES, STORE_RETRY_MS
+from yottabench.emulator.ready import ReadyQueue
+from yottabench.emulator.settings import Settings
+from yottabench.emulator.stats import Stats
+from yottabench.emulator.store import base
+from yottabench.emulator.store.base import (
+    Command,
+    DueDelivery,
+    Moved,
+    OutcomeT,
+    ReadyTask,
+    Store,
+    StoreError,
+    TaskState,
+)
+from yottabench.emulator.store.writer import Writer
+
+_log = logging.getLogger("yottabench.dispatch")
+
+# A worker that is there but did not take or end the task is given a moment; doubled with every strike.
+_RETRY_FIRST_MS = 100
+
+# Not forwarded: they belong to the connection, or are ours to say. Names in lower case.
+NOT_FORWARDED = frozenset(
+    [
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-endpoint-id",
+        "x-task-attempt",
+        "x-task-id",
+    ]
+)
+
+
+class Outbox(Protocol):
+    """Takes deliveries that were just made durable."""
+
+    def add(self, delivery: DueDelivery) -> None:
+        """Send it when it is due."""
+        ...
+
+
+class ReadyWorker:
+    """A worker as dispatch sees it: where it is, and how many tasks it has in hand."""
+
+    def __init__(self, worker_id: int, caller: "WorkerCaller") -> None:
+        self.id = worker_id
+        self.caller = caller
+        self.accepting = True
+        self.leaving = False  # told to go
+        self.gone = False
+        self.in_hand = 0
+        self.free = asyncio.Event()  # set while it has nothing in hand
+        self.free.set()
+
+
+class WorkerCaller(Protocol):
+    """The way to one worker."""
+
+    def url(self, port: int) -> str:
+        """What `workerUrl` shows for a task sent to this port."""
+        ...
+
+    async def post(self, port: int, target: str, headers: bytes, body: bytes) -> http1.Answer:
+        """Send a task; raises http1.Http1Error."""
+        ...
+
+
+class Returned(msgspec.Struct, frozen=True):
+    """The attempt ended without an answer: back to the queue, and why."""
+
+    reason: str
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The worker answered: SUCCEEDED with `output` (JSON), or FAILED with `error`."""
+
+    state: TaskState
+    output: bytes | None
+    error: str | None
+
+
+class Dispatcher:
+    """One endpoint's queue meets its workers: oldest task first, longest idle worker first."""
+
+    def __init__(
+        self,
+        endpoint_id: int,
+        settings: Settings,
+        clock: Clock,
+        store: Store,
+        writer: Writer,
+        outbox: Outbox,
+        stats: Stats,
+    ) -> None:
+        self._endpoint_id = endpoint_id
+        self._settings = settings
+        self._clock = clock
+        self._store = store
+        self._writer = writer
+        self._outbox = outbox
+        self._stats = stats
+        self._ready = ReadyQueue(store, endpoint_id)
+        self._idle: deque[ReadyWorker] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # ---- what comes in
+
+    def add_task(self, task: ReadyTask) -> None:
+        """A task that was just made durable."""
+        self._ready.add(task)
+        self._pump()
+
+    def add_waiting(self, task: ReadyTask, next_ms: int) -> None:
+        """A task in RETRY_WAIT: queue it again at `next_ms`."""
+        self._clock.call_at(next_ms, lambda: self._spawn(self._requeue(task)))
+
+    def add_worker(self, worker: ReadyWorker) -> None:
+        """A worker that became ready."""
+        self._idle.extend([worker] * self._settings.concurrency)
+        self._pump()
+
+    def remove_worker(self, worker: ReadyWorker) -> None:
+        """Give it no other task; what it has in hand goes on."""
+        worker.accepting = False
+        self._idle = deque(other for other in self._idle if other is not worker)
+
+    async def close(self) -> None:
+        """End what is under way; leased tasks stay leased in the store, whose recovery queues them again."""
+        self._closed = True
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    # ---- one task
+
+    def _pump(self) -> None:
+        while self._idle and not self._closed:
+            task = self._ready.pop()
+            if task is None:
+                return
+            worker = self._idle.popleft()
+            worker.in_hand += 1
+            worker.free.clear()
+            self._spawn(self._run(task, worker))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            work.close()
+            return
+        under_way = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(under_way)
+        under_way.add_done_callback(self._under_way.discard)
+
+    def _release(self, worker: ReadyWorker) -> None:
+        worker.in_hand -= 1
+        if worker.in_hand == 0:
+            worker.free.set()
+        if worker.accepting:
+            self._idle.append(worker)
+            self._pump()
+
+    async def _run(self, task: ReadyTask, worker: ReadyWorker) -> None:
+        try:
+            leased = await self._lease(task, worker)
+        except StoreError:
+            # Still queued in the store: it keeps its place, and the store is given a moment.
+            self._ready.put_back(task)
+            self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, lambda: self._release(worker))
+            return
+        if leased is Moved.STALE:
+            self._stats.add("stale_leases")
+            self._release(worker)
+            return
+        task.fence += 1
+        end = await self._call(task, worker)
+        self._release(worker)
+        if isinstance(end, Ended):
+            await self._finish(task, end)
+        else:
+            await self._return(task, worker, end)
+
+    async def _lease(self, task: ReadyTask, worker: ReadyWorker) -> Moved:
+        now_ms = self._clock.now_ms()
+        return await self._writer.commit(
+            base.LeaseTask(
+                seq=task.seq,
+                fence=task.fence,
+                worker_id=worker.id,
+                worker_url=worker.caller.url(task.worker_port),
+                deadline_ms=now_ms + int(self._settings.worker_timeout_s * 1000),
+                now_ms=now_ms,
+            )
+        )
+
+    async def _call(self, task: ReadyTask, worker: ReadyWorker) -> Ended | Returned:
+        try:
+            payload = task.input if task.input is not None else self._store.task_input(task.seq)
+            headers = forwarded_headers(task, self._endpoint_id)
+            answer = await worker.caller.post(task.worker_port, task.process_uri, headers, payload)
+        except http1.AnswerTooLarge:
+            return _failed(f"Worker {worker.id} answered with more than {OUTPUT_MAX_BYTES} bytes.")
+        except http1.BadAnswer as error:
+            return _failed(f"Worker {worker.id} sent an answer that is not HTTP: {error}")
+        except http1.Http1Error as error:
+            return Returned(str(error))
+        except StoreError as error:
+            return Returned(str(error))
+        return ended_by(answer)
+
+    async def _finish(self, task: ReadyTask, end: Ended) -> None:
+        finished = await self._insist(
+            base.FinishTask(
+                seq=task.seq,
+                fence=task.fence,
+                state=end.state,
+                output=end.output,
+                error=end.error,
+                now_ms=self._clock.now_ms(),
+            )
+        )
+        if finished.moved is Moved.STALE:
+            self._stats.add("late_answers")
+        elif finished.delivery is not None:
+            self._outbox.add(finished.delivery)
+
+    async def _return(self, task: ReadyTask, worker: ReadyWorker, end: Returned) -> None:
+        strike = not worker.leaving  # a worker that was told to go is not the task's fault
+        strikes = task.strikes + strike
+        if strike and strikes >= self._settings.max_attempts:
+            await self._finish(
+                task,
+                _failed(
+                    f"No worker ended this task in {strikes} attempts. The last one: {end.reason}"
+                    " Check that the worker listens on workerPort and survives this input."
+                ),
+            )
+            return
+        now_ms = self._clock.now_ms()
+        # A worker that is gone leaves the task to the others at once; one that is there and fails may need a moment.
+        next_ms = None if worker.leaving or worker.gone else now_ms + (_RETRY_FIRST_MS << (2 * (strikes - 1)))
+        moved = await self._insist(
+            base.ReturnTask(seq=task.seq, fence=task.fence, strike=strike, next_ms=next_ms, now_ms=now_ms)
+        )
+        if moved is Moved.STALE:
+            return
+        self._stats.add("returned_tasks")
+        task.strikes = strikes
+        if next_ms is None:
+            self._ready.put_back(task)
+            self._pump()
+        else:
+            self.add_waiting(task, next_ms)
+
+    async def _requeue(self, task: ReadyTask) -> None:
+        moved = await self._insist(base.RequeueTask(seq=task.seq, fence=task.fence, now_ms=self._clock.now_ms()))
+        if moved is Moved.DONE:
+            self._ready.put_back(task)
+            self._pump()
+
+    async def _insist(self, command: Command[OutcomeT]) -> OutcomeT:
+        """Commit what must not be forgotten: when the store fails, try again until it works or the server ends."""
+        while True:
+            try:
+                return await self._writer.commit(command)
+            except StoreError:
+                again = asyncio.Event()
+                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, again.set)
+                await again.wait()
+
+
+def forwarded_headers(task: ReadyTask, endpoint_id: int) -> bytes:
+    """The header block of the request to the worker: ours, then the task's own but for those of NOT_FORWARDED."""
+    block = (
+        f"Content-Type: application/json\r\nX-Task-Id: {task.task_id}\r\nX-Task-Attempt: {task.fence}\r\n"
+        f"X-Endpoint-Id: {endpoint_id}\r\n"
+    )
+    if task.headers is not None:
+        given = msgspec.json.decode(task.headers, type=dict[str, str])
+        block += "".join(f"{name}: {value}\r\n" for name, value in given.items() if name.lower() not in NOT_FORWARDED)
+    return block.encode("latin-1")
+
+
+def _failed(error: str) -> Ended:
+    return Ended(TaskState.FAILED, None, error)
+
+
+def ended_by(answer: http1.Answer) -> Ended:
+    """What a worker's answer means for its task: 2xx is a success and its body the output, all else a failure."""
+    if 200 <= answer.status < 300:
+        return Ended(TaskState.SUCCEEDED, _as_json(answer.body), None)
+    text = answer.body[: 4 * ERROR_TEXT_MAX_CHARS].decode("utf-8", "replace").strip()
+    detail = f": {text}" if text else " without a body."
+    return _failed(f"HTTP {answer.status}{detail}"[:ERROR_TEXT_MAX_CHARS])
+
+
+def _as_json(body: bytes) -> bytes:
+    if not body.strip():
+        return b"null"
+    try:
+        body.decode("utf-8")
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.encode({"raw": body.decode("utf-8", "replace")})
+    return body

@@ -1,0 +1,319 @@
+"""Keeps every endpoint at what was asked for: a loop per endpoint compares desired and actual, and acts."""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Coroutine
+from typing import Any
+
+import attrs
+import msgspec
+
+from yottabench.clock import Clock, Ids
+from yottabench.emulator.dispatch import Dispatcher
+from yottabench.emulator.drivers.base import Driver, WorkerSpec
+from yottabench.emulator.limits import STORE_RETRY_MS
+from yottabench.emulator.logs import LogStore
+from yottabench.emulator.prices import worker_usd_per_hour
+from yottabench.emulator.settings import Settings
+from yottabench.emulator.stats import Stats
+from yottabench.emulator.store import base
+from yottabench.emulator.store.base import (
+    Command,
+    EndpointRecord,
+    EndpointSpec,
+    EndpointStatus,
+    FailOpenTasks,
+    OutcomeT,
+    PutEndpoint,
+    PutWorker,
+    Store,
+    StoreError,
+    WorkerRecord,
+    WorkerStatus,
+)
+from yottabench.emulator.store.writer import Writer
+from yottabench.emulator.webhooks import Outbox, worker_body
+from yottabench.emulator.workers import Worker
+
+_log = logging.getLogger("yottabench.endpoints")
+
+# A worker that ends by itself is replaced after these waits, longer with each in a row; then the endpoint is FAILED.
+RESTART_WAITS_MS = (0, 500, 1_000, 2_000, 4_000, 8_000)
+STEADY_AFTER_MS = 60_000  # a worker that ran this long was no part of a crash loop
+FAIL_BATCH_TASKS = 2_000
+# What a change of these means for running workers: they are replaced.
+_WORKER_FIELDS = ("environment", "initialization_command", "expose", "resources", "container_volume_in_gb")
+
+
+@attrs.frozen
+class Services:
+    """What every endpoint uses of the server."""
+
+    settings: Settings
+    clock: Clock
+    ids: Ids
+    store: Store
+    writer: Writer
+    logs: LogStore
+    outbox: Outbox
+    stats: Stats
+    drivers: tuple[Driver, ...]
+
+    async def insist(self, command: Command[OutcomeT]) -> OutcomeT:
+        """Commit what is already so (a worker is gone): when the store fails, again until it works."""
+        while True:
+            try:
+                return await self.writer.commit(command)
+            except StoreError:
+                again = asyncio.Event()
+                self.clock.call_at(self.clock.now_ms() + STORE_RETRY_MS, again.set)
+                await again.wait()
+
+
+class Endpoint:
+    """One endpoint at work."""
+
+    def __init__(self, record: EndpointRecord, services: Services) -> None:
+        self.record = record
+        self.deleted = False
+        self._on = services
+        self._workers: dict[int, Worker] = {}
+        self._changed = asyncio.Event()
+        self._crashes = 0
+        self._not_before_ms = 0
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.dispatcher = Dispatcher(
+            record.id,
+            services.settings,
+            services.clock,
+            services.store,
+            services.writer,
+            services.outbox,
+            services.stats,
+        )
+
+    def start(self) -> None:
+        """Begin to reconcile."""
+        self._spawn(self._reconcile_forever())
+        self._changed.set()
+
+    async def close(self) -> None:
+        """The server ends: leave the workers to their drivers and the record as it is."""
+        for task in tuple(self._under_way):
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self.dispatcher.close()
+
+    # ---- what it shows
+
+    @property
+    def running_workers(self) -> int:
+        """Workers that take tasks."""
+        return sum(worker.record.status is WorkerStatus.RUNNING for worker in self._workers.values())
+
+    @property
+    def live_workers(self) -> list[Worker]:
+        """Workers that are not gone, oldest first."""
+        return list(self._workers.values())
+
+    @property
+    def spent_usd(self) -> float:
+        """What its workers have cost so far."""
+        now_ms = self._on.clock.now_ms()
+        return self.record.spent_usd + sum(self._usd(worker, now_ms) for worker in self._workers.values())
+
+    def _usd(self, worker: Worker, now_ms: int) -> float:
+        if worker.ready_ms is None:
+            return 0.0
+        return worker_usd_per_hour(self.record.spec) * (now_ms - worker.ready_ms) / 3_600_000
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether a submit is accepted in this state."""
+        return self.record.should_run and self.record.status is not EndpointStatus.FAILED
+
+    # ---- what is asked of it
+
+    async def change(self, spec: EndpointSpec | None = None, *, should_run: bool | None = None) -> None:
+        """Ask for another spec, or for running or not; durable on return, the rest follows."""
+        before = self.record
+        replaces = spec is not None and any(
+            getattr(spec, field) != getattr(before.spec, field) for field in _WORKER_FIELDS
+        )
+        after = msgspec.structs.replace(
+            before,
+            spec=spec if spec is not None else before.spec,
+            should_run=before.should_run if should_run is None else should_run,
+            updated_ms=self._on.clock.now_ms(),
+        )
+        if should_run:
+            self._crashes = 0
+            if after.status is EndpointStatus.FAILED:
+                after.status = EndpointStatus.INITIALIZING
+        after.status = self._status_of(after)
+        await self._on.writer.commit(PutEndpoint(after))
+        self.record = after
+        if replaces:
+            for worker in self.live_workers:
+                self._dismiss(worker)
+        self._changed.set()
+
+    async def delete(self) -> None:
+        """Gone for every caller on return; workers end and open tasks fail behind it."""
+        await self._on.writer.commit(base.DropEndpoint(self.record.id))
+        self.deleted = True
+        self.record.should_run = False
+        self._spawn(fail_open_tasks(self.record.id, self._on))
+        self._changed.set()
+
+    # ---- reconciling
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _reconcile_forever(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                await self._reconcile()
+            except StoreError:
+                self._on.clock.call_at(self._on.clock.now_ms() + STORE_RETRY_MS, self._changed.set)
+
+    async def _reconcile(self) -> None:
+        staying = [worker for worker in self.live_workers if not worker.leaving]
+        wanted = self.record.spec.workers if self._may_run else 0
+        for worker in _first_to_go(staying)[: max(0, len(staying) - wanted)]:
+            self._dismiss(worker)
+        missing = wanted - len(staying)
+        now_ms = self._on.clock.now_ms()
+        if missing > 0 and now_ms < self._not_before_ms:
+            self._on.clock.call_at(self._not_before_ms, self._changed.set)
+        else:
+            for _ in range(missing):
+                self._hire(now_ms)
+        await self._show()
+
+    @property
+    def _may_run(self) -> bool:
+        return self.record.should_run and self.record.status is not EndpointStatus.FAILED
+
+    def _status_of(self, record: EndpointRecord) -> EndpointStatus:
+        if not record.should_run:
+            return EndpointStatus.STOPPING if self._workers else EndpointStatus.STOPPED
+        if record.status is EndpointStatus.FAILED:
+            return EndpointStatus.FAILED
+        if record.spec.workers == 0 or self.running_workers:
+            return EndpointStatus.RUNNING
+        return EndpointStatus.INITIALIZING
+
+    async def _show(self) -> None:
+        status = self._status_of(self.record)
+        if status is self.record.status or self.deleted:
+            return
+        after = msgspec.structs.replace(self.record, status=status, updated_ms=self._on.clock.now_ms())
+        self.record.status = status
+        await self._on.writer.commit(PutEndpoint(after))
+
+    # ---- workers
+
+    def _hire(self, now_ms: int) -> None:
+        spec = self.record.spec
+        record = WorkerRecord(
+            id=self._on.ids.number(),
+            endpoint_id=self.record.id,
+            status=WorkerStatus.INITIALIZING,
+            created_ms=now_ms,
+            updated_ms=now_ms,
+        )
+        driver = next(driver for driver in self._on.drivers if driver.takes(spec.image))
+        worker = self._workers[record.id] = Worker(record, driver, self.dispatcher, self._save_worker)
+        self._spawn(self._live(worker))
+
+    async def _live(self, worker: Worker) -> None:
+        spec = self.record.spec
+        settings = self._on.settings
+        worker_id = str(worker.record.id)
+        became_ready = await worker.run(
+            WorkerSpec(
+                worker_id=worker_id,
+                endpoint_id=str(self.record.id),
+                image=spec.image,
+                port=spec.expose.port if spec.expose else None,
+                protocol=spec.expose.protocol if spec.expose else None,
+                env={variable.key: variable.value for variable in spec.environment},
+                command=spec.initialization_command,
+                seed=zlib.crc32(f"{settings.seed}/{worker_id}".encode()),
+            ),
+            lambda line: self._on.logs.append(worker_id, line),
+            self._on.clock.now_ms,
+            settings.worker_timeout_s,
+            settings.concurrency,
+        )
+        now_ms = self._on.clock.now_ms()
+        del self._workers[worker.record.id]
+        self.record.spent_usd += self._usd(worker, now_ms)
+        if not worker.leaving:
+            self._note_crash(worker, became_ready, now_ms)
+        self._changed.set()
+
+    def _note_crash(self, worker: Worker, became_ready: bool, now_ms: int) -> None:
+        ran_ms = now_ms - (worker.ready_ms or now_ms)
+        self._crashes = 1 if became_ready and ran_ms >= STEADY_AFTER_MS else self._crashes + 1
+        self._on.stats.add("worker_crashes")
+        _log.warning("Worker %d of endpoint %d ended: %s", worker.record.id, self.record.id, worker.record.reason)
+        if self._crashes > len(RESTART_WAITS_MS) and not self.running_workers:
+            self.record.status = EndpointStatus.FAILED
+            self._spawn(self._save_failed())
+            return
+        wait_ms = RESTART_WAITS_MS[min(self._crashes, len(RESTART_WAITS_MS)) - 1]
+        self._not_before_ms = now_ms + wait_ms
+
+    async def _save_failed(self) -> None:
+        _log.error(
+            "Endpoint %d is FAILED: %d of its workers ended in a row. Read their logs, then stop and start it.",
+            self.record.id,
+            self._crashes,
+        )
+        await self._on.insist(PutEndpoint(msgspec.structs.replace(self.record)))
+
+    def _dismiss(self, worker: Worker) -> None:
+        if worker.leaving:
+            return
+        worker.leaving = True
+        self._spawn(worker.leave(self._on.settings.drain_s, self._on.clock.now_ms()))
+
+    async def _save_worker(self, worker: WorkerRecord, previous: WorkerStatus | None) -> None:
+        webhook = self.record.spec.webhook
+        body = None if webhook is None else worker_body(self.record, worker, previous)
+        delivery = await self._on.insist(PutWorker(msgspec.structs.replace(worker), webhook, body))
+        if delivery is not None:
+            self._on.outbox.add(delivery)
+        self._changed.set()
+
+
+async def fail_open_tasks(endpoint_id: int, on: Services) -> None:
+    """Fail what a deleted endpoint leaves behind, in portions, so that others are not kept waiting."""
+    more = True
+    while more:
+        command = FailOpenTasks(
+            endpoint_id=endpoint_id,
+            error="The endpoint was deleted before this task ended.",
+            limit=FAIL_BATCH_TASKS,
+            now_ms=on.clock.now_ms(),
+        )
+        failed = await on.insist(command)
+        more = failed.more
+        for delivery in failed.deliveries:
+            on.outbox.add(delivery)
+
+
+def _first_to_go(workers: list[Worker]) -> list[Worker]:
+    """Not ready before ready, idle before busy, young before old."""
+    return sorted(
+        workers,
+        key=lambda worker: (worker.record.status is WorkerStatus.RUNNING, worker.in_hand, -worker.record.id),
+    )

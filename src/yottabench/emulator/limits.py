@@ -1,0 +1,45 @@
+"""Every limit of the emulator, with its name and its reason."""
+
+BODY_MAX_BYTES = 10_000_000  # a submit with a page image fits; the largest body of comparable services
+OUTPUT_MAX_BYTES = 10_000_000  # as much as may go in may come out
+JSON_MAX_DEPTH = 100  # real payloads stay under 20; parsers of workers and clients recurse, and break near 1,000
+HEADER_MAX_COUNT = 100  # of a request to us; what common servers allow
+HEADER_MAX_BYTES = 64 * 1024  # whole header block; uvicorn's own default
+
+# Of fields: those of openapi/serverless.yaml, written down a second time (two readings check each other).
+NAME_MAX_CHARS = 20  # documented
+IMAGE_MAX_CHARS = 255  # the vendor's generated reference
+RESOURCES_MAX = 64
+GPU_COUNT_MAX = 1024
+VARIABLES_MAX = 1000
+VARIABLE_KEY_MAX_CHARS = 255
+VARIABLE_VALUE_MAX_CHARS = 32_768
+COMMAND_MAX_CHARS = 8_192
+VOLUME_MIN_GB = 20  # documented
+VOLUME_MAX_GB = 1_048_576
+MIN_SINGLE_CARD_MAX = 1536  # GB or vCPU; the vendor's generated reference
+WORKERS_MAX = 1000  # per endpoint: one worker is one process here
+TASK_ID_MAX_CHARS = 255  # documented
+PROCESS_URI_MAX_CHARS = 255  # documented
+WEBHOOK_MAX_CHARS = 512  # documented
+WEBHOOK_AUTH_KEY_MAX_CHARS = 255  # documented
+TASK_HEADERS_MAX = 64  # they share the worker's header block with ours
+TASK_HEADER_NAME_MAX_CHARS = 128
+TASK_HEADER_VALUE_MAX_CHARS = 8_192
+INT32_MAX = 2**31 - 1  # integers without a documented maximum
+INT64_MAX = 2**63 - 1  # "long" fields; SQLite and PostgreSQL hold no more
+
+TASK_PAGE_MAX = 100  # a page answers in one read of the store
+LOG_PAGE_MAX = 1000  # documented
+
+READY_WINDOW_TASKS = 10_000  # queued tasks held in memory per endpoint; the rest waits in the store
+READY_INPUT_MAX_BYTES = 16 * 1024  # a larger input is read back from the store when its turn comes
+BATCH_MAX_COMMANDS = 2_000  # one commit: more would make the first of them wait for the last
+ERROR_TEXT_MAX_CHARS = 4_096  # what is kept of a worker's error answer
+DELIVERIES_PER_DESTINATION = 16  # webhooks in flight to one host and port: a slow receiver holds no more than these
+DELIVERY_WINDOW = 10_000  # deliveries held in memory; the rest waits in the store
+DELIVERY_ANSWER_MAX_BYTES = 64 * 1024  # of a receiver's answer; only its status counts
+LOG_BYTES_PER_WORKER = 100 * 1024 * 1024
+RETENTION_MS = 7 * 24 * 3600 * 1000  # logs, and what is left of gone workers
+READY_WINDOW_BYTES = 16 * 1024 * 1024  # of inputs held in that window; later ones are read back from the store
+STORE_RETRY_MS = 500  # until a change that the store refused (a full disk, say) is tried again

@@ -1,0 +1,400 @@
+"""What may be sent: each request's fields and rules, read anew from the documentation and not from the client."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from yottabench.emulator import limits
+from yottabench.emulator.codes import ApiError, Code
+from yottabench.emulator.fields import Fields, decode, invalid, shown
+from yottabench.emulator.store.base import EndpointSpec, Expose, Resource, Variable
+
+SERVICE_MODES = ("ALB", "QUEUE", "CUSTOM")
+RESERVED_TASK_ID = "count"
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9@._-]*")
+_PRINTABLE = re.compile(r"[!-~]*")
+_PRINTABLE_NOT_EMPTY = re.compile(r"[!-~]+")
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_VARIABLE_KEY = re.compile(r"[^=\0]+")
+_NO_NUL = re.compile(r"[^\0]*")
+_TASK_ID = re.compile(r"[A-Za-z0-9_]+")
+_URI_CHARACTERS = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+_AUTH_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_WEBHOOK = re.compile(
+    rf"https?://(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
+    r"(?:[/?#][!-~]*)?"
+)
+
+_WEBHOOK_HINT = (
+    "Send an http or https URL with a host, such as https://example.com/hook, without user name or password."
+)
+_PORT_HINT = "Send the port that the worker listens on."
+
+
+# ---- endpoints
+
+_ANY = msgspec.json.Decoder(dict[str, Any])
+
+
+def read_create(body: bytes) -> EndpointSpec:
+    """The body of createEndpoint. Raises ApiError (10001) that names the first field that breaks its rule."""
+    fields = Fields(decode(body, _ANY))
+    mode_hint = f"Choose one of {', '.join(SERVICE_MODES)}."
+    spec = EndpointSpec(
+        name=_name(fields),
+        image=fields.text("image", limits.IMAGE_MAX_CHARS, "Name a container image.", pattern=_PRINTABLE_NOT_EMPTY),
+        image_registry=fields.optional(
+            "imageRegistry",
+            lambda: fields.text("imageRegistry", 255, "Name a registry, or leave it out.", pattern=_PRINTABLE),
+        ),
+        service_mode=_one_of(fields, "serviceMode", SERVICE_MODES, mode_hint),
+        resources=_resources(fields),
+        workers=_workers(fields, lowest=0),
+        container_volume_in_gb=_volume(fields),
+        registry_auth_id=_alias(fields, "containerRegistryAuthId", "credentialId", _registry_auth_id),
+        environment=_alias(fields, "environmentVars", "envVars", _variables) or (),
+        expose=fields.optional("expose", lambda: _expose(fields)),
+        webhook=fields.optional("webhook", lambda: _webhook(fields)),
+        initialization_command=fields.optional("initializationCommand", lambda: _command(fields)),
+        min_single_card_vram_in_gb=_minimum(fields, "minSingleCardVramInGb"),
+        min_single_card_vcpu=_minimum(fields, "minSingleCardVcpu"),
+        min_single_card_ram_in_gb=_minimum(fields, "minSingleCardRamInGb"),
+    )
+    if spec.service_mode == "ALB" and spec.expose is None:
+        raise invalid(
+            "expose", "is missing", "An ALB endpoint needs the port that requests are balanced to: send expose.port."
+        )
+    return spec
+
+
+def read_update(body: bytes, old: EndpointSpec) -> EndpointSpec:
+    """The body of updateEndpoint, applied to `old`: what is left out stays, what is null goes."""
+    fields = Fields(decode(body, _ANY))
+    changes: dict[str, Any] = {
+        "name": _name(fields),
+        "resources": _resources(fields),
+        "workers": _workers(fields, lowest=1),
+        "container_volume_in_gb": _volume(fields),
+    }
+    for name in ("minSingleCardVramInGb", "minSingleCardVcpu", "minSingleCardRamInGb"):
+        if fields.has(name):
+            changes[_snake(name)] = None if fields.is_null(name) else _minimum(fields, name)
+    if fields.has("credentialId") or fields.has("containerRegistryAuthId"):
+        changes["registry_auth_id"] = _alias(
+            fields, "credentialId", "containerRegistryAuthId", _registry_auth_id, nullable=True
+        )
+    if fields.has("environmentVars") or fields.has("envVars"):
+        changes["environment"] = _alias(fields, "environmentVars", "envVars", _variables, nullable=True) or ()
+    if fields.has("initializationCommand"):
+        changes["initialization_command"] = None if fields.is_null("initializationCommand") else _command(fields)
+    if fields.has("expose"):
+        changes["expose"] = None if fields.is_null("expose") else _expose(fields)
+    if fields.has("webhook"):
+        changes["webhook"] = None if fields.is_null("webhook") else _webhook(fields)
+    new = msgspec.structs.replace(old, **changes)
+    if new.service_mode == "ALB" and new.expose is None:
+        raise invalid("expose", "cannot be removed", "An ALB endpoint needs the port that requests are balanced to.")
+    return new
+
+
+def _snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda letter: "_" + letter[0].lower(), name)
+
+
+def _name(fields: Fields) -> str:
+    hint = "Use 1 to 20 characters, a letter first, then letters, digits and @ . _ -"
+    return fields.text("name", limits.NAME_MAX_CHARS, hint, pattern=_NAME)
+
+
+def _one_of(fields: Fields, name: str, values: tuple[str, ...], hint: str) -> str:
+    value = fields.value(name, hint)
+    if value not in values:
+        raise invalid(name, f"must not be {shown(value)}", hint)
+    return value
+
+
+def _resources(fields: Fields) -> tuple[Resource, ...]:
+    found: list[Resource] = []
+    hint = "Send at least one {region, gpuType, gpuCount}."
+    for index, entry in enumerate(fields.items("resources", 1, limits.RESOURCES_MAX, hint)):
+        one = Fields.of(entry, f"resources[{index}]", f"resources[{index}].")
+        found.append(
+            Resource(
+                region=one.text("region", 64, "Name a region, such as us-east-1.", pattern=_CODE),
+                gpu_type=one.text("gpuType", 64, "Name a GPU, such as NVIDIA_H100_80G.", pattern=_CODE),
+                gpu_count=one.integer("gpuCount", 1, limits.GPU_COUNT_MAX, "Say how many GPUs a worker gets."),
+            )
+        )
+    return tuple(found)
+
+
+def _workers(fields: Fields, lowest: int) -> int:
+    return fields.integer("workers", lowest, limits.WORKERS_MAX, "Say how many workers to run.")
+
+
+def _volume(fields: Fields) -> int:
+    hint = "Say how much disk each worker gets, in GB."
+    return fields.integer("containerVolumeInGb", limits.VOLUME_MIN_GB, limits.VOLUME_MAX_GB, hint)
+
+
+def _registry_auth_id(fields: Fields, name: str) -> int:
+    return fields.integer(name, 1, limits.INT64_MAX, "Send the id of a registry credential, or leave it out.")
+
+
+def _variables(fields: Fields, name: str) -> tuple[Variable, ...]:
+    found: list[Variable] = []
+    for index, entry in enumerate(fields.items(name, 0, limits.VARIABLES_MAX, "Send a list of {key, value}.")):
+        one = Fields.of(entry, f"{name}[{index}]", f"{name}[{index}].")
+        key_hint = "A name has at least one character, no equals sign and no NUL."
+        found.append(
+            Variable(
+                key=one.text("key", limits.VARIABLE_KEY_MAX_CHARS, key_hint, pattern=_VARIABLE_KEY),
+                value=one.text(
+                    "value",
+                    limits.VARIABLE_VALUE_MAX_CHARS,
+                    "Send a text without NUL.",
+                    pattern=_NO_NUL,
+                    secret=True,
+                ),
+            )
+        )
+    return tuple(found)
+
+
+def _alias(fields: Fields, name: str, other: str, read: Any, *, nullable: bool = False) -> Any:
+    """Two names for one field: both may be sent when they agree."""
+    sent = [each for each in (name, other) if fields.has(each)]
+    values = [None if nullable and fields.is_null(each) else read(fields, each) for each in sent]
+    if len(values) == 2 and values[0] != values[1]:
+        raise invalid(name, f"and {other} are two names of one field but differ", f"Send {name} alone.")
+    return values[0] if values else None
+
+
+def _expose(fields: Fields) -> Expose:
+    hint = "Send {port, protocol}."
+    one = Fields.of(fields.value("expose", hint), "expose", "expose.")
+    return Expose(
+        port=one.integer("port", 1, 65535, _PORT_HINT),
+        protocol=one.text("protocol", 16, "Name a protocol, such as http or tcp.", pattern=_PROTOCOL),
+    )
+
+
+def _webhook(fields: Fields) -> str:
+    url = fields.text("webhook", limits.WEBHOOK_MAX_CHARS, _WEBHOOK_HINT)
+    match = _WEBHOOK.fullmatch(url)
+    if match is None or int(match["port"] or 80) > 65535:
+        raise invalid("webhook", f"must not be {shown(url)}", _WEBHOOK_HINT)
+    return url
+
+
+def _command(fields: Fields) -> str:
+    return fields.text(
+        "initializationCommand", limits.COMMAND_MAX_CHARS, "Send a text without NUL.", pattern=_NO_NUL, secret=True
+    )
+
+
+def _minimum(fields: Fields, name: str) -> int | None:
+    hint = "Send a whole number, or leave it out."
+    return fields.optional(name, lambda: fields.integer(name, 0, limits.MIN_SINGLE_CARD_MAX, hint))
+
+
+# ---- tasks
+
+
+class _SubmitBody(msgspec.Struct, rename="camel"):
+    """Only `input` is kept as it was sent; the other fields are looked at one by one."""
+
+    input: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    task_id: Any = msgspec.UNSET
+    worker_port: Any = msgspec.UNSET
+    process_uri: Any = msgspec.UNSET
+    webhook: Any = msgspec.UNSET
+    webhook_auth_key: Any = msgspec.UNSET
+    headers: Any = msgspec.UNSET
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """A valid submit. `input` is byte for byte what was sent, `headers` JSON."""
+
+    task_id: str | None
+    input: bytes
+    worker_port: int
+    process_uri: str
+    webhook: str | None
+    webhook_auth_key: str | None
+    headers: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Submission(task_id={self.task_id!r})"
+
+
+_SUBMIT = msgspec.json.Decoder(_SubmitBody)
+_EMPTY_INPUTS = (b"null", b"{}", b"[]", b'""')
+_EMPTY_WITH_SPACES = re.compile(rb"[{\[]\s*[}\]]")
+
+
+def read_submit(body: bytes) -> Submission:
+    """The body of submitTask. Raises ApiError (10001) that names the first field that breaks its rule."""
+    sent = decode(body, _SUBMIT)
+    fields = Fields(
+        {
+            name: value
+            for name, value in (
+                ("taskId", sent.task_id),
+                ("workerPort", sent.worker_port),
+                ("processUri", sent.process_uri),
+                ("webhook", sent.webhook),
+                ("webhookAuthKey", sent.webhook_auth_key),
+                ("headers", sent.headers),
+            )
+            if value is not msgspec.UNSET
+        }
+    )
+    key_hint = "Use printable ASCII without spaces at its ends: it is sent in a header."
+    return Submission(
+        task_id=fields.optional("taskId", lambda: _task_id(fields)),
+        input=_input(sent.input),
+        worker_port=fields.integer("workerPort", 1, 65535, _PORT_HINT),
+        process_uri=_process_uri(fields),
+        webhook=fields.optional("webhook", lambda: _webhook(fields)),
+        webhook_auth_key=fields.optional(
+            "webhookAuthKey",
+            lambda: fields.text(
+                "webhookAuthKey", limits.WEBHOOK_AUTH_KEY_MAX_CHARS, key_hint, pattern=_AUTH_KEY, secret=True
+            ),
+        ),
+        headers=fields.optional("headers", lambda: _headers(fields)),
+    )
+
+
+def _input(sent: msgspec.Raw | msgspec.UnsetType) -> bytes:
+    hint = "Send what the worker is to get, any JSON value that is not empty."
+    if isinstance(sent, msgspec.UnsetType):
+        raise invalid("input", "is missing", hint)
+    value = bytes(sent)
+    if value in _EMPTY_INPUTS or _EMPTY_WITH_SPACES.fullmatch(value):
+        raise invalid("input", f"must not be {value.decode()}", hint)
+    return value
+
+
+def _task_id(fields: Fields) -> str:
+    hint = "Use 1 to 255 letters, digits and underscores, or leave it out to have one made."
+    task_id = fields.text("taskId", limits.TASK_ID_MAX_CHARS, hint, pattern=_TASK_ID)
+    if task_id == RESERVED_TASK_ID:
+        raise invalid("taskId", "must not be 'count'", "GET .../tasks/count is another operation. Choose another id.")
+    return task_id
+
+
+def _process_uri(fields: Fields) -> str:
+    hint = "Send a path such as /v1/chat/completions: no space, ?, #, %, backslash, // or dot segments."
+    uri = fields.text("processUri", limits.PROCESS_URI_MAX_CHARS, hint, pattern=_URI_CHARACTERS)
+    if not uri:
+        raise invalid("processUri", "must not be empty", hint)
+    if not uri.startswith("/"):
+        uri = "/" + uri
+    if len(uri) > limits.PROCESS_URI_MAX_CHARS:
+        raise invalid(
+            "processUri", f"with its leading slash must have at most {limits.PROCESS_URI_MAX_CHARS} characters", hint
+        )
+    if "//" in uri or any(segment in {".", ".."} for segment in uri.split("/")):
+        raise invalid("processUri", f"must not be {shown(uri)}", hint)
+    return uri
+
+
+def _headers(fields: Fields) -> bytes:
+    hint = "Send an object of texts: header names as HTTP has them, values in printable ASCII."
+    sent = fields.value("headers", hint)
+    if not isinstance(sent, dict):
+        raise invalid("headers", "must be an object", hint)
+    if len(sent) > limits.TASK_HEADERS_MAX:  # pyright: ignore[reportUnknownArgumentType] -- checked just above
+        raise invalid("headers", f"must have at most {limits.TASK_HEADERS_MAX} entries", hint)
+    one = Fields(sent, "headers.")  # pyright: ignore[reportUnknownArgumentType] -- keys of a JSON object are texts
+    names: list[str] = list(sent)  # pyright: ignore[reportUnknownArgumentType] -- as above
+    for name in names:
+        if len(name) > limits.TASK_HEADER_NAME_MAX_CHARS or not _HEADER_NAME.fullmatch(name):
+            raise invalid("headers", f"must not have a header named {shown(name)}", hint)
+        one.text(name, limits.TASK_HEADER_VALUE_MAX_CHARS, hint, pattern=_HEADER_VALUE, secret=True)
+    return msgspec.json.encode(sent)
+
+
+# ---- paths and queries
+
+
+def endpoint_id(segment: str) -> int:
+    """The endpoint id of a path."""
+    if not segment.isascii() or not segment.isdigit() or len(segment) > 19:
+        raise invalid("id", f"must be 1 to 19 digits, but is {shown(segment)}", "List endpoints to find the id.")
+    return int(segment)
+
+
+_PATH_ID = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def path_id(segment: str, name: str, longest: int) -> str:
+    """A worker or task id of a path; hyphens pass, because the service itself may have made a canonical UUID."""
+    if len(segment) > longest or not _PATH_ID.fullmatch(segment):
+        rule = f"must be 1 to {longest} letters, digits, underscores and hyphens, but is {shown(segment)}"
+        raise invalid(name, rule, "List them to find the id.")
+    return segment
+
+
+Query = Mapping[str, list[str]]
+
+
+def read_query(raw: bytes) -> Query:
+    """The query of a request; names may repeat."""
+    try:
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
+    except (UnicodeDecodeError, ValueError):
+        raise ApiError(Code.INVALID, "The query is not valid percent-encoded UTF-8. Encode its values.") from None
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def single(query: Query, name: str) -> str | None:
+    """The value of a parameter that may be sent once."""
+    values = query.get(name, [])
+    if len(values) > 1:
+        raise invalid(name, "was sent more than once", "Send it once.")
+    return values[0] if values else None
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
+
+
+def query_integer(query: Query, name: str, low: int, high: int, default: int | None) -> int:
+    """An integer parameter from `low` to `high`; required when there is no default."""
+    text = single(query, name)
+    hint = f"Send a whole number from {low} to {high}."
+    if text is None:
+        if default is None:
+            raise invalid(name, "is missing", hint)
+        return default
+    if not _INTEGER.fullmatch(text):
+        raise invalid(name, f"must be an integer, but is {shown(text)}", hint)
+    value = int(text)
+    if not low <= value <= high:
+        raise invalid(name, f"must be between {low} and {high}, but is {value}", hint)
+    return value
+
+
+def query_statuses(query: Query, known: tuple[str, ...]) -> frozenset[str]:
+    """`statusList`: separated by commas or repeated, in any case; empty when it was not sent."""
+    found: set[str] = set()
+    for value in query.get("statusList", []):
+        for part in value.split(","):
+            status = part.strip().upper()
+            if status not in known:
+                raise invalid("statusList", f"must not hold {shown(part)}", f"Choose from {', '.join(known)}.")
+            found.add(status)
+    return frozenset(found)

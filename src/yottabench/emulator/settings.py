@@ -1,0 +1,43 @@
+"""Everything about the emulator that can be set, with its default and what it means."""
+
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+DeliveredStatus = Literal["webhook", "worker", "sample"]
+DuplicateTask = Literal["reject", "first-wins"]
+ErrorStyle = Literal["status", "envelope200"]
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How one emulator behaves. Field names are the command line's options with underscores."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080
+    delivered_status: DeliveredStatus = "webhook"
+    """What DELIVERED means: `webhook` (result acknowledged by the receiver), `worker` (handed to a worker, as in v1),
+    `sample` (never shown; a delivered result stays SUCCESS, as in the documented sample)."""
+    duplicate_task: DuplicateTask = "reject"
+    """A known taskId with another payload: `reject` it, or `first-wins` (answer with the task that is there)."""
+    error_style: ErrorStyle = "status"
+    """`status`: errors carry their HTTP status. `envelope200`: HTTP 200 and the code alone, as seen on the service."""
+    concurrency: int = 1
+    """Tasks that one worker is given at a time."""
+    worker_timeout_s: float = 3600.0
+    """How long a worker may take for one task; then its lease ends and the task goes back to the queue."""
+    max_attempts: int = 4
+    """Attempts that may end without a worker's answer before the task is FAILED."""
+    drain_s: float = 30.0
+    """How long a worker that is to go may go on with the task in its hands."""
+    webhook_retry_s: tuple[float, ...] = (60.0, 300.0, 900.0)
+    """Seconds between the sends of a webhook that is not acknowledged: the 2nd comes after the first figure."""
+    webhook_timeout_s: float = 10.0
+    webhook_allow: tuple[str, ...] = ()
+    """Hosts, besides those of this machine's loopback, that webhooks may be sent to."""
+    api_keys: frozenset[str] = attrs.field(default=frozenset(), repr=False)
+    """The keys that are let in. Empty: any non-empty key, each its own namespace; only on a loopback address."""
+    seed: int = 0
+    """Of everything drawn by chance, such as the service times of simulated workers."""

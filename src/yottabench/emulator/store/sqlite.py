@@ -1,0 +1,598 @@
+"""The embedded store: SQLite in WAL mode with synchronous=FULL, written by one thread, read by another."""
+
+import fcntl
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from yottabench.emulator.limits import READY_INPUT_MAX_BYTES
+from yottabench.emulator.store import base
+from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreError, TaskState
+
+SCHEMA_VERSION = 1
+# A checkpoint starts when the WAL holds this much, and the writer cuts the WAL off when it has grown to the second.
+_CHECKPOINT_BYTES = 4 * 1024 * 1024
+_WAL_MAX_BYTES = 64 * 1024 * 1024
+
+_INSERT_TASK = (
+    "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms)"
+    " VALUES (?, ?, ?, 0, 0, 0, ?, ?, ?) ON CONFLICT (endpoint_id, task_id) DO NOTHING"
+)
+_INSERT_INPUT = (
+    "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_LEASE = (
+    "UPDATE task SET state = 1, fence = fence + 1, worker_id = ?, worker_url = ?, deadline_ms = ?, updated_ms = ?"
+    " WHERE seq = ? AND state = 0 AND fence = ? RETURNING endpoint_id"
+)
+_FINISH = (
+    "UPDATE task SET state = ?, error = ?, deadline_ms = NULL, updated_ms = ?"
+    " WHERE seq = ? AND state = 1 AND fence = ? RETURNING endpoint_id, webhook"
+)
+_RETURN = (
+    "UPDATE task SET state = ?, strikes = strikes + ?, next_ms = ?, deadline_ms = NULL, updated_ms = ?"
+    " WHERE seq = ? AND state = 1 AND fence = ? RETURNING endpoint_id"
+)
+_REQUEUE = (
+    "UPDATE task SET state = 0, next_ms = NULL, updated_ms = ?"
+    " WHERE seq = ? AND state = 2 AND fence = ? RETURNING endpoint_id"
+)
+_INSERT_DELIVERY = (
+    "INSERT INTO delivery (task_seq, worker_id, url, auth_key, body, state, attempts, next_ms, updated_ms)"
+    " VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?) RETURNING id"
+)
+_SUMMARY = (
+    "t.seq, t.endpoint_id, t.task_id, t.state, t.worker_url, t.webhook, d.state, coalesce(d.attempts, 0), t.error,"
+    " t.created_ms, t.updated_ms, d.delivered_ms"
+)
+_READY = (
+    "t.seq, t.endpoint_id, t.task_id, t.fence, t.strikes, i.worker_port, i.process_uri,"
+    f" CASE WHEN length(i.input) <= {READY_INPUT_MAX_BYTES} THEN i.input END, i.headers"
+)
+
+
+class SqliteStore:
+    """The Store on one SQLite file in the folder `data`; a lock file keeps a second server out."""
+
+    def __init__(self, data: Path) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self._lock = _take_lock(data / "lock")
+        self._path = data / "yottabench.sqlite"
+        self._path.touch(mode=0o600)
+        try:
+            self._writer = self._connect()
+            self._migrate()
+            self._reader = self._connect()
+            self._reader.execute("PRAGMA query_only = ON")
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise StoreError(f"{self._path} cannot be opened as a store: {error}") from error
+        self._next_seq = 1 + (self._one(self._writer, "SELECT max(seq) FROM task") or 0)
+        self._changes: defaultdict[tuple[int, int], int] = defaultdict(int)
+        self._do: dict[type[Any], Callable[[Any], Any]] = {
+            base.PutEndpoint: self._put_endpoint,
+            base.DropEndpoint: self._drop_endpoint,
+            base.PutWorker: self._put_worker,
+            base.SubmitTask: self._submit,
+            base.LeaseTask: self._lease,
+            base.FinishTask: self._finish,
+            base.ReturnTask: self._return,
+            base.RequeueTask: self._requeue,
+            base.FailOpenTasks: self._fail_open,
+            base.ClaimDelivery: self._claim_delivery,
+            base.EndDelivery: self._end_delivery,
+        }
+        self._checkpointer = _Checkpointer(self._connect, Path(f"{self._path}-wal"))
+        self._closed = False
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "wal_autocheckpoint = 0",
+            "busy_timeout = 5000",
+            "cache_size = -16384",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _migrate(self) -> None:
+        version = self._one(self._writer, "PRAGMA user_version")
+        if version == SCHEMA_VERSION:
+            return
+        if version != 0:
+            raise StoreError(
+                f"{self._path} has schema version {version}; this yottabench knows {SCHEMA_VERSION}."
+                " Use the yottabench that wrote it, or another --data folder."
+            )
+        schema = files("yottabench.emulator.store").joinpath("schema.sql").read_text(encoding="utf-8")
+        self._writer.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+
+    @staticmethod
+    def _one(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
+        row = connection.execute(sql, values).fetchone()
+        return None if row is None else row[0]
+
+    def close(self) -> None:
+        """See Store.close."""
+        if self._closed:
+            return
+        self._closed = True
+        self._checkpointer.stop()
+        self._reader.close()
+        self._writer.close()  # the last connection to close moves the WAL into the database
+        self._lock.close()
+
+    # ---- writing
+
+    def recover(self, now_ms: int) -> None:
+        """See Store.recover. A task that a crash of the server tore from its worker keeps its place and its strikes."""
+
+        def requeue_what_was_leased() -> None:
+            leased = self._writer.execute("SELECT endpoint_id FROM task_count WHERE state = 1 AND n > 0").fetchall()
+            for (endpoint_id,) in leased:
+                moved = self._writer.execute(
+                    "UPDATE task SET state = 0, deadline_ms = NULL, updated_ms = ? WHERE endpoint_id = ? AND state = 1",
+                    (now_ms, endpoint_id),
+                ).rowcount
+                self._move_count(endpoint_id, TaskState.LEASED, TaskState.QUEUED, moved)
+            self._writer.execute("UPDATE delivery SET state = 0 WHERE state = 1")
+            self._writer.execute(
+                "UPDATE worker SET status = 3, updated_ms = ?, reason = 'the server ended' WHERE status <> 3", (now_ms,)
+            )
+
+        self._transaction(requeue_what_was_leased)
+
+    def apply(self, batch: Sequence[base.Command[Any]]) -> list[Any]:
+        """See Store.apply."""
+        self._checkpointer.cut_wal_if_long(self._writer)
+        do = self._do
+        outcomes: list[Any] = []
+
+        def all_commands() -> None:
+            outcomes.extend([do[type(command)](command) for command in batch])
+
+        self._transaction(all_commands)
+        self._checkpointer.wake_if_needed()
+        return outcomes
+
+    def _transaction(self, work: Callable[[], None]) -> None:
+        self._changes.clear()
+        next_seq = self._next_seq
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            work()
+            self._writer.executemany(
+                "INSERT INTO task_count (endpoint_id, state, n) VALUES (?, ?, ?)"
+                " ON CONFLICT (endpoint_id, state) DO UPDATE SET n = n + excluded.n",
+                [(*key, change) for key, change in self._changes.items() if change],
+            )
+            self._writer.execute("COMMIT")
+        except BaseException as error:
+            self._next_seq = next_seq
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"The store could not write: {error}") from error
+            raise
+
+    def _move_count(self, endpoint_id: int, source: TaskState, target: TaskState, tasks: int = 1) -> None:
+        self._changes[endpoint_id, source] -= tasks
+        self._changes[endpoint_id, target] += tasks
+
+    def _put_endpoint(self, command: base.PutEndpoint) -> Moved:
+        self._writer.execute(
+            "INSERT INTO endpoint (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+            (command.endpoint.id, msgspec.json.encode(command.endpoint)),
+        )
+        return Moved.DONE
+
+    def _drop_endpoint(self, command: base.DropEndpoint) -> Moved:
+        cursor = self._writer.execute(
+            "UPDATE endpoint SET deleted = 1 WHERE id = ? AND deleted = 0", (command.endpoint_id,)
+        )
+        return Moved.DONE if cursor.rowcount == 1 else Moved.STALE
+
+    def _put_worker(self, command: base.PutWorker) -> DueDelivery | None:
+        worker = command.worker
+        self._writer.execute(
+            "INSERT INTO worker (id, endpoint_id, status, created_ms, updated_ms, reason) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET status = excluded.status, updated_ms = excluded.updated_ms,"
+            " reason = excluded.reason",
+            (worker.id, worker.endpoint_id, worker.status, worker.created_ms, worker.updated_ms, worker.reason),
+        )
+        if command.webhook is None:
+            return None
+        return self._put_delivery(command.webhook, None, worker.updated_ms, worker_id=worker.id, body=command.body)
+
+    def _put_delivery(
+        self,
+        url: str,
+        auth_key: str | None,
+        now_ms: int,
+        *,
+        task_seq: int | None = None,
+        worker_id: int | None = None,
+        body: bytes | None = None,
+    ) -> DueDelivery:
+        values = (task_seq, worker_id, url, auth_key, body, now_ms, now_ms)
+        ((delivery_id,),) = self._writer.execute(_INSERT_DELIVERY, values).fetchall()
+        return DueDelivery(
+            id=delivery_id, url=url, auth_key=auth_key, task_seq=task_seq, body=body, attempts=0, next_ms=now_ms
+        )
+
+    def _submit(self, command: base.SubmitTask) -> base.Submitted:
+        seq = self._next_seq
+        now_ms = command.now_ms
+        inserted = self._writer.execute(
+            _INSERT_TASK, (seq, command.endpoint_id, command.task_id, command.webhook, now_ms, now_ms)
+        ).rowcount
+        if not inserted:
+            return self._known_task(command)
+        self._writer.execute(
+            _INSERT_INPUT,
+            (
+                seq,
+                command.worker_port,
+                command.process_uri,
+                command.webhook_auth_key,
+                command.headers,
+                command.input,
+            ),
+        )
+        self._next_seq = seq + 1
+        self._changes[command.endpoint_id, TaskState.QUEUED] += 1
+        return base.Submitted(seq, known=False, same=True)
+
+    def _known_task(self, command: base.SubmitTask) -> base.Submitted:
+        row = self._writer.execute(
+            "SELECT t.seq, i.worker_port, i.process_uri, t.webhook, i.webhook_auth_key, i.headers, i.input"
+            " FROM task t JOIN task_input i USING (seq) WHERE t.endpoint_id = ? AND t.task_id = ?",
+            (command.endpoint_id, command.task_id),
+        ).fetchone()
+        seq, *known, headers, payload = row
+        sent = [command.worker_port, command.process_uri, command.webhook, command.webhook_auth_key]
+        same = known == sent and _same_json(headers, command.headers) and _same_json(payload, command.input)
+        return base.Submitted(seq, known=True, same=same)
+
+    def _lease(self, command: base.LeaseTask) -> Moved:
+        rows = self._writer.execute(
+            _LEASE,
+            (
+                command.worker_id,
+                command.worker_url,
+                command.deadline_ms,
+                command.now_ms,
+                command.seq,
+                command.fence,
+            ),
+        ).fetchall()
+        return self._moved(rows, TaskState.QUEUED, TaskState.LEASED)
+
+    def _moved(self, rows: list[tuple[int]], source: TaskState, target: TaskState) -> Moved:
+        if not rows:
+            return Moved.STALE
+        self._move_count(rows[0][0], source, target)
+        return Moved.DONE
+
+    def _finish(self, command: base.FinishTask) -> base.Finished:
+        rows = self._writer.execute(
+            _FINISH, (command.state, command.error, command.now_ms, command.seq, command.fence)
+        ).fetchall()
+        if not rows:
+            return base.Finished(Moved.STALE, None)
+        ((endpoint_id, webhook),) = rows
+        self._move_count(endpoint_id, TaskState.LEASED, command.state)
+        if command.output is not None:
+            self._writer.execute("INSERT INTO task_output (seq, output) VALUES (?, ?)", (command.seq, command.output))
+        return base.Finished(Moved.DONE, self._put_task_delivery(command.seq, webhook, command.now_ms))
+
+    def _put_task_delivery(self, seq: int, webhook: str | None, now_ms: int) -> DueDelivery | None:
+        if webhook is None:
+            return None
+        auth_key = self._one(self._writer, "SELECT webhook_auth_key FROM task_input WHERE seq = ?", (seq,))
+        return self._put_delivery(webhook, auth_key, now_ms, task_seq=seq)
+
+    def _return(self, command: base.ReturnTask) -> Moved:
+        target = TaskState.QUEUED if command.next_ms is None else TaskState.RETRY_WAIT
+        rows = self._writer.execute(
+            _RETURN, (target, command.strike, command.next_ms, command.now_ms, command.seq, command.fence)
+        ).fetchall()
+        return self._moved(rows, TaskState.LEASED, target)
+
+    def _requeue(self, command: base.RequeueTask) -> Moved:
+        rows = self._writer.execute(_REQUEUE, (command.now_ms, command.seq, command.fence)).fetchall()
+        return self._moved(rows, TaskState.RETRY_WAIT, TaskState.QUEUED)
+
+    def _fail_open(self, command: base.FailOpenTasks) -> base.FailedTasks:
+        rows = self._writer.execute(
+            "SELECT seq, state, webhook FROM task WHERE endpoint_id = ? AND state IN (0, 1, 2) ORDER BY seq LIMIT ?",
+            (command.endpoint_id, command.limit),
+        ).fetchall()
+        deliveries: list[DueDelivery] = []
+        for seq, state, webhook in rows:
+            self._writer.execute(
+                "UPDATE task SET state = 4, error = ?, deadline_ms = NULL, next_ms = NULL, updated_ms = ?"
+                " WHERE seq = ?",
+                (command.error, command.now_ms, seq),
+            )
+            self._move_count(command.endpoint_id, TaskState(state), TaskState.FAILED)
+            delivery = self._put_task_delivery(seq, webhook, command.now_ms)
+            if delivery is not None:
+                deliveries.append(delivery)
+        return base.FailedTasks(len(rows), tuple(deliveries), more=len(rows) == command.limit)
+
+    def _claim_delivery(self, command: base.ClaimDelivery) -> Moved:
+        cursor = self._writer.execute("UPDATE delivery SET state = 1 WHERE id = ? AND state = 0", (command.id,))
+        return Moved.DONE if cursor.rowcount == 1 else Moved.STALE
+
+    def _end_delivery(self, command: base.EndDelivery) -> Moved:
+        acked = command.state is DeliveryState.ACKED
+        rows = self._writer.execute(
+            "UPDATE delivery SET state = ?, attempts = attempts + 1, next_ms = ?, note = ?, delivered_ms = ?,"
+            " updated_ms = ? WHERE id = ? AND state = 1 RETURNING task_seq",
+            (
+                command.state,
+                command.next_ms,
+                command.note,
+                command.now_ms if acked else None,
+                command.now_ms,
+                command.id,
+            ),
+        ).fetchall()
+        if not rows:
+            return Moved.STALE
+        ((task_seq,),) = rows
+        if acked and task_seq is not None:
+            moved = self._writer.execute(
+                "UPDATE task SET state = 5, updated_ms = ? WHERE seq = ? AND state = 3 RETURNING endpoint_id",
+                (command.now_ms, task_seq),
+            ).fetchall()
+            self._moved(moved, TaskState.SUCCEEDED, TaskState.DELIVERED)
+        return Moved.DONE
+
+    # ---- reading
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._reader.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"The store could not read: {error}") from error
+
+    def endpoints(self) -> list[base.EndpointRecord]:
+        """See Store.endpoints."""
+        rows = self._rows("SELECT record FROM endpoint WHERE deleted = 0 ORDER BY id")
+        return [msgspec.json.decode(record, type=base.EndpointRecord) for (record,) in rows]
+
+    def deleted_with_open_tasks(self) -> list[int]:
+        """See Store.deleted_with_open_tasks."""
+        rows = self._rows(
+            "SELECT DISTINCT c.endpoint_id FROM task_count c JOIN endpoint e ON e.id = c.endpoint_id"
+            " WHERE e.deleted = 1 AND c.state IN (0, 1, 2) AND c.n > 0"
+        )
+        return [endpoint_id for (endpoint_id,) in rows]
+
+    def workers(self, endpoint_id: int) -> list[base.WorkerRecord]:
+        """See Store.workers."""
+        rows = self._rows(
+            "SELECT id, endpoint_id, status, created_ms, updated_ms, reason FROM worker WHERE endpoint_id = ?"
+            " ORDER BY id",
+            (endpoint_id,),
+        )
+        return [_worker(row) for row in rows]
+
+    def worker(self, worker_id: int) -> base.WorkerRecord | None:
+        """See Store.worker."""
+        rows = self._rows(
+            "SELECT id, endpoint_id, status, created_ms, updated_ms, reason FROM worker WHERE id = ?", (worker_id,)
+        )
+        return _worker(rows[0]) if rows else None
+
+    def task(self, endpoint_id: int, task_id: str) -> base.Task | None:
+        """See Store.task."""
+        rows = self._rows(
+            f"SELECT {_SUMMARY}, i.input, i.headers, o.output FROM task t JOIN task_input i USING (seq)"  # noqa: S608 -- constants only
+            " LEFT JOIN task_output o USING (seq) LEFT JOIN delivery d ON d.task_seq = t.seq"
+            " WHERE t.endpoint_id = ? AND t.task_id = ?",
+            (endpoint_id, task_id),
+        )
+        if not rows:
+            return None
+        *summary, payload, headers, output = rows[0]
+        return base.Task(**_summary(summary), input=payload, headers=headers, output=output)
+
+    def tasks(self, endpoint_id: int, states: Sequence[TaskState], offset: int, limit: int) -> list[base.TaskSummary]:
+        """See Store.tasks. The page is cut on the index alone; only its own rows are read."""
+        one_state = "SELECT seq FROM task WHERE endpoint_id = ? AND state = ?"
+        page = " UNION ALL ".join([one_state] * len(states)) + " ORDER BY seq DESC LIMIT ? OFFSET ?"
+        rows = self._rows(
+            f"SELECT {_SUMMARY} FROM ({page}) p JOIN task t USING (seq)"  # noqa: S608 -- constants only
+            " LEFT JOIN delivery d ON d.task_seq = t.seq ORDER BY t.seq DESC",
+            [value for state in states for value in (endpoint_id, state)] + [limit, offset],
+        )
+        return [base.TaskSummary(**_summary(row)) for row in rows]
+
+    def counts(self, endpoint_id: int) -> dict[TaskState, int]:
+        """See Store.counts."""
+        rows = self._rows("SELECT state, n FROM task_count WHERE endpoint_id = ?", (endpoint_id,))
+        return {TaskState(state): n for state, n in rows}
+
+    def queued(self, endpoint_id: int, after_seq: int, limit: int) -> list[base.ReadyTask]:
+        """See Store.queued."""
+        rows = self._rows(
+            f"SELECT {_READY} FROM task t JOIN task_input i USING (seq)"  # noqa: S608 -- constants only
+            " WHERE t.endpoint_id = ? AND t.state = 0 AND t.seq > ? ORDER BY t.seq LIMIT ?",
+            (endpoint_id, after_seq, limit),
+        )
+        return [_ready(row) for row in rows]
+
+    def task_input(self, seq: int) -> bytes:
+        """See Store.task_input."""
+        return cast(bytes, self._rows("SELECT input FROM task_input WHERE seq = ?", (seq,))[0][0])
+
+    def waiting(self) -> list[tuple[int, base.ReadyTask]]:
+        """See Store.waiting."""
+        rows = self._rows(
+            f"SELECT t.next_ms, {_READY} FROM task t JOIN task_input i USING (seq) WHERE t.state = 2 ORDER BY t.next_ms"  # noqa: S608 -- constants only
+        )
+        return [(next_ms, _ready(row)) for next_ms, *row in rows]
+
+    def due_deliveries(self, limit: int) -> list[DueDelivery]:
+        """See Store.due_deliveries."""
+        rows = self._rows(
+            "SELECT id, url, auth_key, task_seq, body, attempts, next_ms FROM delivery WHERE state = 0"
+            " ORDER BY next_ms LIMIT ?",
+            (limit,),
+        )
+        names = ("id", "url", "auth_key", "task_seq", "body", "attempts", "next_ms")
+        return [DueDelivery(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def finished_task(self, seq: int) -> base.FinishedTask | None:
+        """See Store.finished_task."""
+        rows = self._rows(
+            "SELECT t.seq, t.endpoint_id, t.task_id, t.state, o.output, t.error FROM task t"
+            " LEFT JOIN task_output o USING (seq) WHERE t.seq = ?",
+            (seq,),
+        )
+        if not rows:
+            return None
+        _, endpoint_id, task_id, state, output, error = rows[0]
+        return base.FinishedTask(
+            seq=seq, endpoint_id=endpoint_id, task_id=task_id, state=TaskState(state), output=output, error=error
+        )
+
+
+class _Checkpointer:
+    """Moves the WAL into the database beside the writer, so that no commit waits for it."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], wal: Path) -> None:
+        self._connection = connect()
+        self._wal = wal
+        self._wake = threading.Event()
+        self._stopping = False
+        self._cut = False
+        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def wake_if_needed(self) -> None:
+        """Called by the writer after a commit."""
+        if not self._wake.is_set() and self._wal_bytes() > _CHECKPOINT_BYTES:
+            self._wake.set()
+
+    def cut_wal_if_long(self, writer: sqlite3.Connection) -> None:
+        """Called by the writer before a transaction: under steady load only the writer finds a moment to start anew."""
+        if self._cut:
+            self._cut = False
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        self._connection.close()
+
+    def _wal_bytes(self) -> int:
+        try:
+            return self._wal.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if self._stopping:
+                return
+            try:
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            except sqlite3.Error:
+                # A full disk, say: the writer meets the same and reports it; the WAL keeps everything until then.
+                self._stopping = True
+                return
+            self._cut = self._wal_bytes() > _WAL_MAX_BYTES
+            self._wake.clear()
+
+
+def _take_lock(path: Path) -> Any:
+    handle = path.open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise base.StoreInUse(
+            f"Another yottabench serves {path.parent}. Stop it, or give this one its own folder with --data,"
+            " or --ephemeral."
+        ) from error
+    return handle
+
+
+def _same_json(one: bytes | None, other: bytes | None) -> bool:
+    if one == other:
+        return True
+    if one is None or other is None:
+        return False
+    # Encoded again rather than compared as values, for which Python's True == 1 == 1.0 would do.
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(text: bytes) -> bytes:
+    return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
+
+
+def _worker(row: Sequence[Any]) -> base.WorkerRecord:
+    worker_id, endpoint_id, status, created_ms, updated_ms, reason = row
+    return base.WorkerRecord(
+        id=worker_id,
+        endpoint_id=endpoint_id,
+        status=base.WorkerStatus(status),
+        created_ms=created_ms,
+        updated_ms=updated_ms,
+        reason=reason,
+    )
+
+
+_SUMMARY_FIELDS = (
+    "seq",
+    "endpoint_id",
+    "task_id",
+    "state",
+    "worker_url",
+    "webhook",
+    "delivery_state",
+    "delivery_attempts",
+    "error",
+    "created_ms",
+    "updated_ms",
+    "delivered_ms",
+)
+
+
+def _summary(row: Sequence[Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = dict(zip(_SUMMARY_FIELDS, row, strict=True))
+    fields["state"] = TaskState(fields["state"])
+    if fields["delivery_state"] is not None:
+        fields["delivery_state"] = DeliveryState(fields["delivery_state"])
+    return fields
+
+
+def _ready(row: Sequence[Any]) -> base.ReadyTask:
+    seq, endpoint_id, task_id, fence, strikes, worker_port, process_uri, payload, headers = row
+    return base.ReadyTask(
+        seq=seq,
+        endpoint_id=endpoint_id,
+        task_id=task_id,
+        fence=fence,
+        strikes=strikes,
+        worker_port=worker_port,
+        process_uri=process_uri,
+        input=payload,
+        headers=headers,
+    )

@@ -1,0 +1,84 @@
+"""The one writer: what waits while a commit runs goes into the next one; nobody is answered before it is durable."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from yottabench.emulator.limits import BATCH_MAX_COMMANDS
+from yottabench.emulator.store.base import Command, OutcomeT, Store, StoreError
+
+_log = logging.getLogger("yottabench.store")
+
+_Waiting = tuple[Command[Any], "asyncio.Future[Any]"]
+
+
+class Writer:
+    """Commits commands in the order in which they are given, many per transaction, on a thread of its own."""
+
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+        self.commits = 0
+        self.commands = 0
+
+    def commit(self, command: Command[OutcomeT]) -> "asyncio.Future[OutcomeT]":
+        """Answers with the command's outcome once it is durable; raises StoreError when it is not kept."""
+        done: asyncio.Future[OutcomeT] = self._loop.create_future()
+        self._waiting.put((command, done))
+        return done
+
+    def close(self) -> None:
+        """Commit what waits, end the thread."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _take(self) -> list[_Waiting] | None:
+        first = self._waiting.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < BATCH_MAX_COMMANDS:
+            try:
+                more = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if more is None:
+                self._waiting.put(None)
+                break
+            batch.append(more)
+        return batch
+
+    def _run(self) -> None:
+        while (batch := self._take()) is not None:
+            try:
+                outcomes = self._store.apply([command for command, _ in batch])
+            except StoreError as error:
+                _log.error("Nothing of %d changes was kept. %s", len(batch), error)
+                self._answer(batch, error)
+            else:
+                self.commits += 1
+                self.commands += len(batch)
+                self._answer(batch, outcomes)
+
+    def _answer(self, batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_resolve, batch, outcome)
+        except RuntimeError:  # the loop is closed: nobody is left to hear it
+            _log.debug("The event loop ended before %d commits could be answered.", len(batch))
+
+
+def _resolve(batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
+    if isinstance(outcome, StoreError):
+        for _, done in batch:
+            if not done.done():
+                done.set_exception(outcome)
+        return
+    for (_, done), result in zip(batch, outcome, strict=True):
+        if not done.done():
+            done.set_result(result)

@@ -1,0 +1,302 @@
+"""Sends what is in the outbox: documented body and headers, documented retries, one slow receiver delays no other."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import ipaddress
+import logging
+import ssl
+from collections import deque
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from yottabench.clock import Clock
+from yottabench.emulator import http1
+from yottabench.emulator.limits import (
+    DELIVERIES_PER_DESTINATION,
+    DELIVERY_ANSWER_MAX_BYTES,
+    DELIVERY_WINDOW,
+    STORE_RETRY_MS,
+)
+from yottabench.emulator.settings import Settings
+from yottabench.emulator.stats import Stats
+from yottabench.emulator.store import base
+from yottabench.emulator.store.base import (
+    ClaimDelivery,
+    DeliveryState,
+    DueDelivery,
+    EndDelivery,
+    FinishedTask,
+    Moved,
+    Store,
+    StoreError,
+    TaskState,
+)
+from yottabench.emulator.store.writer import Writer
+
+_log = logging.getLogger("yottabench.webhooks")
+
+Address = tuple[str, str, int]  # scheme, host, port
+
+
+class Outbox:
+    """Every delivery that is due goes out; deliveries to one host and port share a few places and a queue."""
+
+    def __init__(self, settings: Settings, clock: Clock, store: Store, writer: Writer, stats: Stats) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._store = store
+        self._writer = writer
+        self._stats = stats
+        self._held: set[int] = set()
+        self._spilled = True  # a store that was opened may hold deliveries
+        self._destinations: dict[Address, _Destination] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def load(self) -> None:
+        """Take up what the store holds; called at start, and whenever the window has room again."""
+        if self._closed:
+            return
+        due = self._store.due_deliveries(DELIVERY_WINDOW)
+        self._spilled = len(due) == DELIVERY_WINDOW
+        for delivery in due:
+            self._hold(delivery)
+
+    def add(self, delivery: DueDelivery) -> None:
+        """A delivery that was just made durable."""
+        if len(self._held) >= DELIVERY_WINDOW:
+            self._spilled = True
+            return
+        self._hold(delivery)
+
+    async def close(self) -> None:
+        """End what is under way; the store's recovery makes it due again."""
+        self._closed = True
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        for destination in self._destinations.values():
+            destination.close()
+
+    def _hold(self, delivery: DueDelivery) -> None:
+        if delivery.id in self._held or self._closed:
+            return
+        self._held.add(delivery.id)
+        if delivery.next_ms <= self._clock.now_ms():
+            self._enqueue(delivery)
+        else:
+            self._clock.call_at(delivery.next_ms, lambda: self._enqueue(delivery))
+
+    def _let_go(self, delivery: DueDelivery) -> None:
+        self._held.discard(delivery.id)
+        if self._spilled and len(self._held) < DELIVERY_WINDOW // 2:
+            self.load()
+
+    def _enqueue(self, delivery: DueDelivery) -> None:
+        address = address_of(delivery.url)
+        destination = self._destinations.get(address)
+        if destination is None:
+            destination = self._destinations[address] = _Destination(address, self._settings)
+        destination.queue.append(delivery)
+        self._pump(destination)
+
+    def _pump(self, destination: "_Destination") -> None:
+        while destination.queue and destination.inflight < DELIVERIES_PER_DESTINATION and not self._closed:
+            destination.inflight += 1
+            self._spawn(self._send(destination.queue.popleft(), destination))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _send(self, delivery: DueDelivery, destination: "_Destination") -> None:
+        try:
+            try:
+                if await self._writer.commit(ClaimDelivery(id=delivery.id)) is Moved.STALE:
+                    self._let_go(delivery)
+                    return
+                finished = None if delivery.task_seq is None else self._store.finished_task(delivery.task_seq)
+            except StoreError:
+                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, lambda: self._enqueue(delivery))
+                return
+            now_ms = self._clock.now_ms()
+            body = delivery.body or b"null" if finished is None else task_body(finished, delivery.attempts + 1, now_ms)
+            note = await destination.post(delivery, body, now_ms // 1000)
+        finally:
+            destination.inflight -= 1
+            self._pump(destination)
+        await self._write_down(delivery, note)
+
+    async def _write_down(self, delivery: DueDelivery, note: str | None) -> None:
+        now_ms = self._clock.now_ms()
+        ladder = self._settings.webhook_retry_s
+        next_ms = now_ms
+        if note is None:
+            state = DeliveryState.ACKED
+        elif delivery.attempts < len(ladder):
+            state = DeliveryState.DUE
+            next_ms += int(ladder[delivery.attempts] * 1000)
+        else:
+            state = DeliveryState.EXHAUSTED
+        end = EndDelivery(id=delivery.id, state=state, next_ms=next_ms, note=note, now_ms=now_ms)
+        while True:
+            try:
+                await self._writer.commit(end)
+                break
+            except StoreError:
+                again = asyncio.Event()
+                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, again.set)
+                await again.wait()
+        self._stats.add(f"deliveries_{state.name.lower()}")
+        self._let_go(delivery)
+        if state is DeliveryState.DUE:
+            delivery.attempts += 1
+            delivery.next_ms = next_ms
+            self.add(delivery)
+
+
+class _Destination:
+    """One receiver: its queue, its places, its connections."""
+
+    def __init__(self, address: Address, settings: Settings) -> None:
+        self._address = address
+        self._settings = settings
+        self._pools: dict[str, http1.Http1Pool] = {}
+        self.queue: deque[DueDelivery] = deque()
+        self.inflight = 0
+
+    async def post(self, delivery: DueDelivery, body: bytes, now_s: int) -> str | None:
+        """Send once. None: acknowledged; else why not."""
+        _, host, _ = self._address
+        try:
+            pool = await self._pool()
+            answer = await pool.request(
+                b"POST",
+                target_of(delivery.url),
+                delivery_headers(delivery, body, now_s),
+                body,
+                timeout_s=self._settings.webhook_timeout_s,
+                connect_timeout_s=self._settings.webhook_timeout_s,
+                max_body_bytes=DELIVERY_ANSWER_MAX_BYTES,
+            )
+        except EgressRefused as error:
+            _log.warning("A webhook to %s was not sent: %s", host, error)
+            return str(error)
+        except http1.Http1Error as error:
+            return str(error)
+        if 200 <= answer.status < 300:
+            return None
+        return f"The receiver answered HTTP {answer.status}; only 2xx acknowledges."
+
+    async def _pool(self) -> http1.Http1Pool:
+        """Resolved for every send, and connected to the address that was checked: a name that changes gains nothing."""
+        scheme, host, port = self._address
+        ip = await allowed_address(host, port, self._settings.webhook_allow)
+        pool = self._pools.get(ip)
+        if pool is None:
+            tls = ssl.create_default_context() if scheme == "https" else None
+            pool = http1.Http1Pool(ip, port, tls=tls, server_name=host, max_idle=DELIVERIES_PER_DESTINATION)
+            self._pools[ip] = pool
+        return pool
+
+    def close(self) -> None:
+        """Drop the connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+
+class EgressRefused(Exception):
+    """The address is not one that this server may send webhooks to."""
+
+
+async def allowed_address(host: str, port: int, allowed: tuple[str, ...]) -> str:
+    """One address of `host` that may be connected to: loopback, or any when `host` is allowed by name.
+
+    Raises EgressRefused, or http1.ConnectFailed when the name is unknown. The default keeps a replayed trace from
+    reaching the receivers of the real service.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)
+    except (OSError, UnicodeError) as error:
+        raise http1.ConnectFailed(f"The name {host} is unknown: {error}") from error
+    ips = [str(entry[4][0]) for entry in found]
+    if host not in allowed and not all(ipaddress.ip_address(ip.split("%")[0]).is_loopback for ip in ips):
+        raise EgressRefused(f"{host} is not on this machine's loopback. Allow it with --webhook-allow {host}.")
+    return ips[0]
+
+
+def address_of(url: str) -> Address:
+    """Scheme, host and port of a webhook that was validated when it came in."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def target_of(url: str) -> bytes:
+    """Path and query of a webhook, as they go on the wire."""
+    parts = urlsplit(url)
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.path or '/'}{query}".encode("ascii")
+
+
+def delivery_headers(delivery: DueDelivery, body: bytes, now_s: int) -> bytes:
+    """The documented header X-API-Key, and beside it a Standard Webhooks signature made with the same key."""
+    headers = [b"Content-Type: application/json", b"User-Agent: yottabench"]
+    if delivery.auth_key is not None:
+        key = delivery.auth_key.encode("utf-8")
+        message_id = f"msg_{delivery.id}".encode()
+        timestamp = str(now_s).encode()
+        signature = base64.b64encode(hmac.digest(key, b".".join([message_id, timestamp, body]), hashlib.sha256))
+        headers += [
+            b"X-API-Key: " + key,
+            b"webhook-id: " + message_id,
+            b"webhook-timestamp: " + timestamp,
+            b"webhook-signature: v1," + signature,
+        ]
+    return b"".join(header + b"\r\n" for header in headers)
+
+
+def task_body(task: FinishedTask, send: int, now_ms: int) -> bytes:
+    """The body of a task webhook, as documented for v1; `send` counts from 1."""
+    success = task.state is not TaskState.FAILED
+    body: dict[str, Any] = {
+        "task_id": task.seq,
+        "user_task_id": task.task_id,
+        "endpoint_id": str(task.endpoint_id),
+        "status": "Success" if success else "Failed",
+        "success": success,
+        "timestamp": timestamp(now_ms),
+        "retry_count": send,
+    }
+    if success:
+        body["result"] = msgspec.Raw(task.output or b"null")
+    else:
+        body["failed_reason"] = task.error
+    return msgspec.json.encode(body)
+
+
+def worker_body(endpoint: base.EndpointRecord, worker: base.WorkerRecord, previous: base.WorkerStatus | None) -> bytes:
+    """The body of a worker webhook. Nothing of it is documented: it is ours, in the style of the task webhook."""
+    return msgspec.json.encode(
+        {
+            "event": "worker.status",
+            "endpoint_id": str(endpoint.id),
+            "endpoint_name": endpoint.spec.name,
+            "worker_id": str(worker.id),
+            "status": worker.status.name,
+            "previous_status": None if previous is None else previous.name,
+            "timestamp": timestamp(worker.updated_ms),
+        }
+    )
+
+
+def timestamp(now_ms: int) -> str:
+    """`YYYY-MM-DD HH:mm:ss.SSS` in UTC, as the documented webhook has it."""
+    moment = datetime.fromtimestamp(now_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{now_ms % 1000:03d}"

@@ -1,0 +1,159 @@
+"""ASGI in, envelope out: bodies with a cap, keys, errors; knows nothing of endpoints and tasks."""
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+import msgspec
+
+from yottabench.emulator.codes import ApiError, Code
+from yottabench.emulator.limits import BODY_MAX_BYTES, HEADER_MAX_COUNT
+from yottabench.emulator.settings import Settings
+from yottabench.emulator.store.base import StoreError
+
+_log = logging.getLogger("yottabench.http")
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_SUCCESS = b'{"message":"success","code":10000,"data":'
+_encode = msgspec.json.Encoder().encode
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request whose key was accepted. `path` is raw (percent-encoded); `namespace` tells one key from another."""
+
+    method: str
+    path: str
+    query: bytes
+    namespace: str
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Request({self.method} {self.path})"
+
+
+class Handler(Protocol):
+    """Answers a request with the `data` of the envelope, or raises ApiError."""
+
+    async def handle(self, request: Request) -> Any:
+        """Returns anything that msgspec encodes."""
+        ...
+
+
+class Wire:
+    """The ASGI application."""
+
+    def __init__(self, settings: Settings, api: Handler, control: Callable[[Scope], Any]) -> None:
+        self._keys = tuple(key.encode("latin-1") for key in settings.api_keys)
+        self._envelope200 = settings.error_style == "envelope200"
+        self._api = api
+        self._control = control
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection event, as ASGI has it."""
+        if scope["type"] != "http":
+            return
+        status = 200
+        retry_after = False
+        try:
+            data = await self._answer(scope, receive)
+            body = b"".join((_SUCCESS, _encode(data), b"}"))
+        except ApiError as error:
+            status, body = self._refusal(error)
+            retry_after = error.http_status in {429, 503}
+        except StoreError:
+            status, body = self._refusal(
+                ApiError(
+                    Code.SYSTEM_ERROR,
+                    "The server could not store this, and did not. Try again; if it goes on, look at the server's log.",
+                )
+            )
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            status, body = self._refusal(
+                ApiError(Code.SYSTEM_ERROR, "System error. The request may or may not have taken effect.")
+            )
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if retry_after:
+            headers.append((b"retry-after", b"1"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _refusal(self, error: ApiError) -> tuple[int, bytes]:
+        # Transport errors keep their status: no business answer of the live service was seen to hide those.
+        hidden = self._envelope200 and error.http_status in {400, 404, 409}
+        body = _encode({"message": error.message, "code": int(error.code), "data": None})
+        return (200 if hidden else error.http_status), body
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Any:
+        path = scope["raw_path"].decode("latin-1")
+        method: str = scope["method"]
+        key, length = _read_headers(scope["headers"])
+        if path.startswith("/_emulator/"):
+            return self._control(scope)
+        namespace = self._namespace(key)
+        body = await _read_body(receive, length) if method not in {"GET", "DELETE"} else b""
+        return await self._api.handle(Request(method, path, scope["query_string"], namespace, body))
+
+    def _namespace(self, key: bytes) -> str:
+        if not key:
+            raise ApiError(Code.UNAUTHENTICATED, "No API key was sent. Send it in the X-Api-Key header.")
+        # All of them are compared, so that the time tells nothing of which one came close.
+        matches = [hmac.compare_digest(key, known) for known in self._keys]
+        if self._keys and not any(matches):
+            raise ApiError(Code.UNAUTHENTICATED, "This API key is not known here. Send one that is.")
+        return namespace_of(key)
+
+
+@lru_cache(maxsize=1024)
+def namespace_of(key: bytes) -> str:
+    """What stands for a key in the store, which must not hold the key itself."""
+    return hashlib.sha256(key).hexdigest()[:32]
+
+
+def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, int | None]:
+    if len(headers) > HEADER_MAX_COUNT:
+        raise ApiError(
+            Code.INVALID, f"The request has more than {HEADER_MAX_COUNT} headers. Send fewer.", http_status=431
+        )
+    key = b""
+    length = None
+    for name, value in headers:
+        if name == b"x-api-key":
+            key = value.strip()
+        elif name == b"content-length":
+            length = int(value)
+    return key, length
+
+
+async def _read_body(receive: Receive, length: int | None) -> bytes:
+    if length is not None and length > BODY_MAX_BYTES:
+        raise _too_large(length)
+    message = await receive()
+    if not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        return body
+    parts = [message.get("body", b"")]
+    size = len(parts[0])
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError(Code.INVALID, "The connection ended before the body was complete.")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > BODY_MAX_BYTES:
+            raise _too_large(size)
+    return b"".join(parts)
+
+
+def _too_large(size: int) -> ApiError:
+    return ApiError(
+        Code.INVALID,
+        f"The body has {size} bytes or more; at most {BODY_MAX_BYTES} are taken. Send large data by reference.",
+        http_status=413,
+    )
