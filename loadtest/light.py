@@ -107,6 +107,7 @@ class LightClient:
         self._host = parts.hostname
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._tls = (tls or httpx.create_ssl_context()) if parts.scheme == "https" else None
+        self._closed = False
         self._timeout_s = timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._prefix = parts.path.rstrip("/")
@@ -122,7 +123,7 @@ class LightClient:
 
     def close(self) -> None:
         """Closes the idle connections; those in use close when their exchange ends."""
-        self._timeout_s = 0.0
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
@@ -151,8 +152,7 @@ class LightClient:
             if isinstance(error, OSError):
                 raise _as_httpx(error, connection.sending, request) from error
             raise
-        if connection.reusable and self._timeout_s:
-            connection.sock.settimeout(None)
+        if connection.reusable and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()
@@ -215,7 +215,18 @@ class LightClient:
 class _Connection:
     """One socket with its parser; the parser calls the on_ methods."""
 
-    __slots__ = ("_answered", "_body", "_done", "_headers", "_parser", "_past_head", "reusable", "sending", "sock")
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_done",
+        "_headers",
+        "_parser",
+        "_past_head",
+        "_status",
+        "reusable",
+        "sending",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -227,6 +238,7 @@ class _Connection:
         self._past_head = False
         self._done = False
         self._answered = False
+        self._status = 0
 
     def close(self) -> None:
         self.sock.close()
@@ -284,7 +296,7 @@ class _Connection:
         for name, value in self._headers:
             if len(name) == 16 and name.lower() == b"content-encoding":
                 body = _decode(body, value)
-        return LightResponse(parser.get_status_code(), headers, body)
+        return LightResponse(self._status, headers, body)
 
     def _end_of_stream(self) -> None:
         names = {name.lower() for name, _ in self._headers}
@@ -293,11 +305,11 @@ class _Connection:
         if not self._past_head or b"content-length" in names or b"transfer-encoding" in names:
             raise httpx.RemoteProtocolError("the server closed the connection in the middle of its answer")
         self._done = True  # a body without a length ends with the connection
+        self._status = self._parser.get_status_code()
 
     def on_message_begin(self) -> None:
         if self._done:
             self.reusable = False  # a second answer to one request: whose is it?
-            self._headers, self._body = self._headers.copy(), self._body.copy()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._done:
@@ -318,6 +330,7 @@ class _Connection:
             self._headers, self._body, self._past_head = [], [], False  # an interim answer; the real one follows
             return
         self._done = True
+        self._status = self._parser.get_status_code()
         self.reusable = self._parser.should_keep_alive()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import strategies
@@ -68,12 +68,14 @@ def test_both_sides_of_every_bound(schema: dict[str, Any], field: Field, clearab
 
 
 @each_field
+@settings(max_examples=25)  # the edges are all tried above
 @given(data=st.data())
 def test_valid_values_are_accepted(schema: dict[str, Any], field: Field, clearable: bool, data: st.DataObject) -> None:
     validator_of(schema).validate(data.draw(field.valid()))
 
 
 @each_field
+@settings(max_examples=25)  # the edges are all tried above
 @given(data=st.data())
 def test_invalid_values_are_refused(schema: dict[str, Any], field: Field, clearable: bool, data: st.DataObject) -> None:
     value = data.draw(field.invalid())

@@ -100,16 +100,23 @@ def change_a_setting(copy: Path) -> None:
         (change_a_setting, "differs  models/task.py"),
     ],
 )
-def test_verify_fails_and_says_why_and_generate_repairs_it(
-    copy: Path, change: Callable[[Path], None], said: str
-) -> None:
+def test_verify_fails_and_says_what_differs(copy: Path, change: Callable[[Path], None], said: str) -> None:
     change(copy)
+    before = contents(copy)
     verified = run(copy, "--check")
     assert verified.returncode == 1
     assert said in verified.stderr
     assert "make generate" in verified.stderr
+    assert contents(copy) == before
+
+
+def test_generate_repairs_what_verify_found(copy: Path) -> None:
+    before = contents(copy)
+    edit_by_hand(copy)
+    leave_a_stale_file(copy)
+    remove_the_marker_of_typed_packages(copy)
     assert run(copy).returncode == 0
-    assert run(copy, "--check").returncode == 0
+    assert contents(copy) == before
 
 
 def test_verify_passes_on_what_is_committed_and_changes_nothing(copy: Path) -> None:

@@ -16,10 +16,8 @@ from yottabench.emulator.settings import Settings
 from yottabench.emulator.stats import Stats
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import (
-    Command,
     DueDelivery,
     Moved,
-    OutcomeT,
     ReadyTask,
     Store,
     StoreError,
@@ -233,7 +231,7 @@ class Dispatcher:
         return ended_by(answer)
 
     async def _finish(self, task: ReadyTask, end: Ended) -> None:
-        finished = await self._insist(
+        finished = await self._writer.insist(
             base.FinishTask(
                 seq=task.seq,
                 fence=task.fence,
@@ -263,7 +261,7 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         # A worker that is gone leaves the task to the others at once; one that is there and fails may need a moment.
         next_ms = None if worker.leaving or worker.gone else now_ms + (_RETRY_FIRST_MS << (2 * (strikes - 1)))
-        moved = await self._insist(
+        moved = await self._writer.insist(
             base.ReturnTask(seq=task.seq, fence=task.fence, strike=strike, next_ms=next_ms, now_ms=now_ms)
         )
         if moved is Moved.STALE:
@@ -277,20 +275,10 @@ class Dispatcher:
             self.add_waiting(task, next_ms)
 
     async def _requeue(self, task: ReadyTask) -> None:
-        moved = await self._insist(base.RequeueTask(seq=task.seq, fence=task.fence, now_ms=self._clock.now_ms()))
+        moved = await self._writer.insist(base.RequeueTask(seq=task.seq, fence=task.fence, now_ms=self._clock.now_ms()))
         if moved is Moved.DONE:
             self._ready.put_back(task)
             self._pump()
-
-    async def _insist(self, command: Command[OutcomeT]) -> OutcomeT:
-        """Commit what must not be forgotten: when the store fails, try again until it works or the server ends."""
-        while True:
-            try:
-                return await self._writer.commit(command)
-            except StoreError:
-                again = asyncio.Event()
-                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, again.set)
-                await again.wait()
 
 
 def forwarded_headers(task: ReadyTask, endpoint_id: int) -> bytes:

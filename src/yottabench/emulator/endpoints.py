@@ -19,12 +19,10 @@ from yottabench.emulator.settings import Settings
 from yottabench.emulator.stats import Stats
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import (
-    Command,
     EndpointRecord,
     EndpointSpec,
     EndpointStatus,
     FailOpenTasks,
-    OutcomeT,
     PutEndpoint,
     PutWorker,
     Store,
@@ -59,16 +57,6 @@ class Services:
     outbox: Outbox
     stats: Stats
     drivers: tuple[Driver, ...]
-
-    async def insist(self, command: Command[OutcomeT]) -> OutcomeT:
-        """Commit what is already so (a worker is gone): when the store fails, again until it works."""
-        while True:
-            try:
-                return await self.writer.commit(command)
-            except StoreError:
-                again = asyncio.Event()
-                self.clock.call_at(self.clock.now_ms() + STORE_RETRY_MS, again.set)
-                await again.wait()
 
 
 class Endpoint:
@@ -278,7 +266,7 @@ class Endpoint:
             self.record.id,
             self._crashes,
         )
-        await self._on.insist(PutEndpoint(msgspec.structs.replace(self.record)))
+        await self._on.writer.insist(PutEndpoint(msgspec.structs.replace(self.record)))
 
     def _dismiss(self, worker: Worker) -> None:
         if worker.leaving:
@@ -289,7 +277,7 @@ class Endpoint:
     async def _save_worker(self, worker: WorkerRecord, previous: WorkerStatus | None) -> None:
         webhook = self.record.spec.webhook
         body = None if webhook is None else worker_body(self.record, worker, previous)
-        delivery = await self._on.insist(PutWorker(msgspec.structs.replace(worker), webhook, body))
+        delivery = await self._on.writer.insist(PutWorker(msgspec.structs.replace(worker), webhook, body))
         if delivery is not None:
             self._on.outbox.add(delivery)
         self._changed.set()
@@ -305,7 +293,7 @@ async def fail_open_tasks(endpoint_id: int, on: Services) -> None:
             limit=FAIL_BATCH_TASKS,
             now_ms=on.clock.now_ms(),
         )
-        failed = await on.insist(command)
+        failed = await on.writer.insist(command)
         more = failed.more
         for delivery in failed.deliveries:
             on.outbox.add(delivery)

@@ -283,8 +283,8 @@ class Http1Pool:
     """Keep-alive connections to one peer; as many as there are requests at a time, of which some are kept afterwards.
 
     Belongs to one event loop. It follows no redirect, uses no proxy, keeps no cookie and never sends a request twice.
-    With `tls`, `server_name` (default: `host`) is what the certificate must be for; it is also the Host header, so
-    that `host` may be an address that was resolved and checked before.
+    `server_name` (default: `host`) is the name in the Host header and, with `tls`, the one the certificate must be
+    for, so that `host` may be an address that was resolved and checked before.
     """
 
     def __init__(

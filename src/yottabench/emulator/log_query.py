@@ -64,7 +64,7 @@ def parse_time(text: str) -> int:
 
 
 def parse_log_query(params: Mapping[str, str]) -> LogQuery:
-    """The query that the documented parameters in `params` ask for; raises InvalidLogQuery. Unknown ones are ignored."""
+    """The query that the documented parameters ask for, or InvalidLogQuery; what is not documented is ignored."""
     start_ms, end_ms = _time(params, "startTime"), _time(params, "endTime")
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise InvalidLogQuery("startTime", "must not lie after endTime. Swap the two.")

@@ -15,10 +15,10 @@ from yottabench.emulator.log_query import InvalidLogQuery, LogQuery, parse_log_q
 
 __all__ = ["InvalidLogQuery", "LogEntry", "LogPage", "LogQuery", "LogStore", "parse_log_query", "parse_time"]
 
-# A longer line is cut: one line must not be able to push out all others.
-_LINE_MAX_CHARS = 16 * 1024
+# A longer line is cut: one line must not be able to push out all others. Drivers cut earlier and say so in the line.
+_LINE_MAX_CHARS = 32 * 1024
 # What may wait for the writer, per worker and in all. Beyond it lines are dropped, and a line says how many.
-_WAITING_MAX_LINES = 10_000
+_WAITING_MAX_LINES = 50_000
 _WAITING_MAX_CHARS = 16 * 1024 * 1024
 # Lines are not acknowledged, so the first of a batch may wait for company: it saves a transaction per line.
 _LINGER_S = 0.05
@@ -142,7 +142,7 @@ class LogStore:
 
     def append(self, worker_id: str, line: str) -> None:
         """Take a line in; it is stored a little later, or dropped and counted when too many wait. Never blocks."""
-        now_ms = self._now_ms()
+        now_ms, line = self._now_ms(), line[:_LINE_MAX_CHARS]
         with self._lock:
             if self._closing:
                 return
@@ -157,7 +157,7 @@ class LogStore:
                 self._dirty.append(stream)
                 if len(self._dirty) == 1:
                     self._wake.notify()
-            stream.put(now_ms, line[:_LINE_MAX_CHARS])
+            stream.put(now_ms, line)
             self._waiting_chars += len(line)
             self._appended += 1
             if len(stream.waiting) == _WAITING_MAX_LINES // 2:
@@ -201,6 +201,8 @@ class LogStore:
 
     def _flushed(self, worker_id: str) -> _Stream | None:
         with self._lock:
+            if self._closing:
+                raise RuntimeError("The log store is closed.")
             stream = self._streams.get(worker_id)
             until = self._appended
             if stream is not None and self._written < until:
@@ -233,7 +235,7 @@ class LogStore:
             return [LogEntry(ms, line.decode("utf-8"), offset) for ms, offset, line in rows]
 
     @contextlib.contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
+    def _reader(self) -> Generator[sqlite3.Connection]:
         with self._lock:
             generation = self._generation
             reader = self._readers.pop() if self._readers else None
@@ -243,7 +245,7 @@ class LogStore:
             yield reader
         except sqlite3.DatabaseError as error:
             if _is_unreadable(error):
-                self._ask(self._begin_anew)
+                self._ask(lambda: self._begin_anew(generation))
             raise
         finally:
             with self._lock:
@@ -289,8 +291,10 @@ class LogStore:
         for suffix in ("-wal", "-shm"):
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
-    def _begin_anew(self) -> int:
+    def _begin_anew(self, generation: int) -> int:
         with self._lock:
+            if generation != self._generation:
+                return 0  # somebody else met the same damage, and this is the new file
             self._generation += 1
             old, self._readers = self._readers, []
             for stream in self._streams.values():
@@ -346,7 +350,7 @@ class LogStore:
                     stream.dropped += len(lines)
             if _is_unreadable(error):
                 with contextlib.suppress(sqlite3.Error, OSError):
-                    self._begin_anew()
+                    self._begin_anew(self._generation)
 
     def _insert(self, batch: list[tuple[_Stream, list[tuple[int, int, str]]]]) -> None:
         if not batch:
@@ -423,5 +427,5 @@ class LogStore:
             connection.close()
 
 
-def _is_unreadable(error: sqlite3.DatabaseError) -> bool:
+def _is_unreadable(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -7,7 +7,7 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
@@ -46,7 +46,7 @@ class Emulator:
         self._settings = settings
         self._clock = LoopClock(loop)
         self._store = SqliteStore(settings.data)
-        self._writer = Writer(self._store, loop)
+        self._writer = Writer(self._store, loop, self._clock)
         self._logs = LogStore(
             settings.data / "logs.sqlite",
             max_bytes_per_worker=LOG_BYTES_PER_WORKER,
@@ -110,7 +110,7 @@ class _Server(uvicorn.Server):
         self._listening = listening
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -146,14 +146,7 @@ class Outbox:
         else:
             state = DeliveryState.EXHAUSTED
         end = EndDelivery(id=delivery.id, state=state, next_ms=next_ms, note=note, now_ms=now_ms)
-        while True:
-            try:
-                await self._writer.commit(end)
-                break
-            except StoreError:
-                again = asyncio.Event()
-                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, again.set)
-                await again.wait()
+        await self._writer.insist(end)
         self._stats.add(f"deliveries_{state.name.lower()}")
         self._let_go(delivery)
         if state is DeliveryState.DUE:

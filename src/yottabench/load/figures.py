@@ -102,7 +102,7 @@ def add_executions(figures: Figures, journals: Sequence[Journal], executions: It
 
 
 def _clock_ahead_ms(journals: Sequence[Journal]) -> tuple[float, float] | None:
-    """How far the server's clock is ahead of ours: it made each task after it was sent and before it was acknowledged."""
+    """How far the server's clock is ahead: it made each task between its sending and its acknowledgement."""
     low_ms, high_ms = -math.inf, math.inf
     for journal in journals:
         start_ms = journal.start_epoch_s * 1000

@@ -2,23 +2,20 @@
 
 import fcntl
 import sqlite3
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from yottabench.emulator.limits import READY_INPUT_MAX_BYTES
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreError, TaskState
+from yottabench.emulator.store.sqlite_reads import SqliteReads
+from yottabench.emulator.store.sqlite_wal import Checkpointer
 
 SCHEMA_VERSION = 1
-# A checkpoint starts when the WAL holds this much, and the writer cuts the WAL off when it has grown to the second.
-_CHECKPOINT_BYTES = 4 * 1024 * 1024
-_WAL_MAX_BYTES = 64 * 1024 * 1024
 
 _INSERT_TASK = (
     "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms)"
@@ -47,17 +44,9 @@ _INSERT_DELIVERY = (
     "INSERT INTO delivery (task_seq, worker_id, url, auth_key, body, state, attempts, next_ms, updated_ms)"
     " VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?) RETURNING id"
 )
-_SUMMARY = (
-    "t.seq, t.endpoint_id, t.task_id, t.state, t.worker_url, t.webhook, d.state, coalesce(d.attempts, 0), t.error,"
-    " t.created_ms, t.updated_ms, d.delivered_ms"
-)
-_READY = (
-    "t.seq, t.endpoint_id, t.task_id, t.fence, t.strikes, i.worker_port, i.process_uri,"
-    f" CASE WHEN length(i.input) <= {READY_INPUT_MAX_BYTES} THEN i.input END, i.headers"
-)
 
 
-class SqliteStore:
+class SqliteStore(SqliteReads):
     """The Store on one SQLite file in the folder `data`; a lock file keeps a second server out."""
 
     def __init__(self, data: Path) -> None:
@@ -88,7 +77,7 @@ class SqliteStore:
             base.ClaimDelivery: self._claim_delivery,
             base.EndDelivery: self._end_delivery,
         }
-        self._checkpointer = _Checkpointer(self._connect, Path(f"{self._path}-wal"))
+        self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"))
         self._closed = False
 
     def _connect(self) -> sqlite3.Connection:
@@ -130,8 +119,6 @@ class SqliteStore:
         self._reader.close()
         self._writer.close()  # the last connection to close moves the WAL into the database
         self._lock.close()
-
-    # ---- writing
 
     def recover(self, now_ms: int) -> None:
         """See Store.recover. A task that a crash of the server tore from its worker keeps its place and its strikes."""
@@ -359,167 +346,6 @@ class SqliteStore:
             self._moved(moved, TaskState.SUCCEEDED, TaskState.DELIVERED)
         return Moved.DONE
 
-    # ---- reading
-
-    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._reader.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise StoreError(f"The store could not read: {error}") from error
-
-    def endpoints(self) -> list[base.EndpointRecord]:
-        """See Store.endpoints."""
-        rows = self._rows("SELECT record FROM endpoint WHERE deleted = 0 ORDER BY id")
-        return [msgspec.json.decode(record, type=base.EndpointRecord) for (record,) in rows]
-
-    def deleted_with_open_tasks(self) -> list[int]:
-        """See Store.deleted_with_open_tasks."""
-        rows = self._rows(
-            "SELECT DISTINCT c.endpoint_id FROM task_count c JOIN endpoint e ON e.id = c.endpoint_id"
-            " WHERE e.deleted = 1 AND c.state IN (0, 1, 2) AND c.n > 0"
-        )
-        return [endpoint_id for (endpoint_id,) in rows]
-
-    def workers(self, endpoint_id: int) -> list[base.WorkerRecord]:
-        """See Store.workers."""
-        rows = self._rows(
-            "SELECT id, endpoint_id, status, created_ms, updated_ms, reason FROM worker WHERE endpoint_id = ?"
-            " ORDER BY id",
-            (endpoint_id,),
-        )
-        return [_worker(row) for row in rows]
-
-    def worker(self, worker_id: int) -> base.WorkerRecord | None:
-        """See Store.worker."""
-        rows = self._rows(
-            "SELECT id, endpoint_id, status, created_ms, updated_ms, reason FROM worker WHERE id = ?", (worker_id,)
-        )
-        return _worker(rows[0]) if rows else None
-
-    def task(self, endpoint_id: int, task_id: str) -> base.Task | None:
-        """See Store.task."""
-        rows = self._rows(
-            f"SELECT {_SUMMARY}, i.input, i.headers, o.output FROM task t JOIN task_input i USING (seq)"  # noqa: S608 -- constants only
-            " LEFT JOIN task_output o USING (seq) LEFT JOIN delivery d ON d.task_seq = t.seq"
-            " WHERE t.endpoint_id = ? AND t.task_id = ?",
-            (endpoint_id, task_id),
-        )
-        if not rows:
-            return None
-        *summary, payload, headers, output = rows[0]
-        return base.Task(**_summary(summary), input=payload, headers=headers, output=output)
-
-    def tasks(self, endpoint_id: int, states: Sequence[TaskState], offset: int, limit: int) -> list[base.TaskSummary]:
-        """See Store.tasks. The page is cut on the index alone; only its own rows are read."""
-        one_state = "SELECT seq FROM task WHERE endpoint_id = ? AND state = ?"
-        page = " UNION ALL ".join([one_state] * len(states)) + " ORDER BY seq DESC LIMIT ? OFFSET ?"
-        rows = self._rows(
-            f"SELECT {_SUMMARY} FROM ({page}) p JOIN task t USING (seq)"  # noqa: S608 -- constants only
-            " LEFT JOIN delivery d ON d.task_seq = t.seq ORDER BY t.seq DESC",
-            [value for state in states for value in (endpoint_id, state)] + [limit, offset],
-        )
-        return [base.TaskSummary(**_summary(row)) for row in rows]
-
-    def counts(self, endpoint_id: int) -> dict[TaskState, int]:
-        """See Store.counts."""
-        rows = self._rows("SELECT state, n FROM task_count WHERE endpoint_id = ?", (endpoint_id,))
-        return {TaskState(state): n for state, n in rows}
-
-    def queued(self, endpoint_id: int, after_seq: int, limit: int) -> list[base.ReadyTask]:
-        """See Store.queued."""
-        rows = self._rows(
-            f"SELECT {_READY} FROM task t JOIN task_input i USING (seq)"  # noqa: S608 -- constants only
-            " WHERE t.endpoint_id = ? AND t.state = 0 AND t.seq > ? ORDER BY t.seq LIMIT ?",
-            (endpoint_id, after_seq, limit),
-        )
-        return [_ready(row) for row in rows]
-
-    def task_input(self, seq: int) -> bytes:
-        """See Store.task_input."""
-        return cast(bytes, self._rows("SELECT input FROM task_input WHERE seq = ?", (seq,))[0][0])
-
-    def waiting(self) -> list[tuple[int, base.ReadyTask]]:
-        """See Store.waiting."""
-        rows = self._rows(
-            f"SELECT t.next_ms, {_READY} FROM task t JOIN task_input i USING (seq) WHERE t.state = 2 ORDER BY t.next_ms"  # noqa: S608 -- constants only
-        )
-        return [(next_ms, _ready(row)) for next_ms, *row in rows]
-
-    def due_deliveries(self, limit: int) -> list[DueDelivery]:
-        """See Store.due_deliveries."""
-        rows = self._rows(
-            "SELECT id, url, auth_key, task_seq, body, attempts, next_ms FROM delivery WHERE state = 0"
-            " ORDER BY next_ms LIMIT ?",
-            (limit,),
-        )
-        names = ("id", "url", "auth_key", "task_seq", "body", "attempts", "next_ms")
-        return [DueDelivery(**dict(zip(names, row, strict=True))) for row in rows]
-
-    def finished_task(self, seq: int) -> base.FinishedTask | None:
-        """See Store.finished_task."""
-        rows = self._rows(
-            "SELECT t.seq, t.endpoint_id, t.task_id, t.state, o.output, t.error FROM task t"
-            " LEFT JOIN task_output o USING (seq) WHERE t.seq = ?",
-            (seq,),
-        )
-        if not rows:
-            return None
-        _, endpoint_id, task_id, state, output, error = rows[0]
-        return base.FinishedTask(
-            seq=seq, endpoint_id=endpoint_id, task_id=task_id, state=TaskState(state), output=output, error=error
-        )
-
-
-class _Checkpointer:
-    """Moves the WAL into the database beside the writer, so that no commit waits for it."""
-
-    def __init__(self, connect: Callable[[], sqlite3.Connection], wal: Path) -> None:
-        self._connection = connect()
-        self._wal = wal
-        self._wake = threading.Event()
-        self._stopping = False
-        self._cut = False
-        self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
-        self._thread.start()
-
-    def wake_if_needed(self) -> None:
-        """Called by the writer after a commit."""
-        if not self._wake.is_set() and self._wal_bytes() > _CHECKPOINT_BYTES:
-            self._wake.set()
-
-    def cut_wal_if_long(self, writer: sqlite3.Connection) -> None:
-        """Called by the writer before a transaction: under steady load only the writer finds a moment to start anew."""
-        if self._cut:
-            self._cut = False
-            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def stop(self) -> None:
-        """End the thread and wait for it."""
-        self._stopping = True
-        self._wake.set()
-        self._thread.join()
-        self._connection.close()
-
-    def _wal_bytes(self) -> int:
-        try:
-            return self._wal.stat().st_size
-        except FileNotFoundError:
-            return 0
-
-    def _run(self) -> None:
-        while True:
-            self._wake.wait()
-            if self._stopping:
-                return
-            try:
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            except sqlite3.Error:
-                # A full disk, say: the writer meets the same and reports it; the WAL keeps everything until then.
-                self._stopping = True
-                return
-            self._cut = self._wal_bytes() > _WAL_MAX_BYTES
-            self._wake.clear()
-
 
 def _take_lock(path: Path) -> Any:
     handle = path.open("a+")
@@ -545,54 +371,3 @@ def _same_json(one: bytes | None, other: bytes | None) -> bool:
 
 def _canonical(text: bytes) -> bytes:
     return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
-
-
-def _worker(row: Sequence[Any]) -> base.WorkerRecord:
-    worker_id, endpoint_id, status, created_ms, updated_ms, reason = row
-    return base.WorkerRecord(
-        id=worker_id,
-        endpoint_id=endpoint_id,
-        status=base.WorkerStatus(status),
-        created_ms=created_ms,
-        updated_ms=updated_ms,
-        reason=reason,
-    )
-
-
-_SUMMARY_FIELDS = (
-    "seq",
-    "endpoint_id",
-    "task_id",
-    "state",
-    "worker_url",
-    "webhook",
-    "delivery_state",
-    "delivery_attempts",
-    "error",
-    "created_ms",
-    "updated_ms",
-    "delivered_ms",
-)
-
-
-def _summary(row: Sequence[Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = dict(zip(_SUMMARY_FIELDS, row, strict=True))
-    fields["state"] = TaskState(fields["state"])
-    if fields["delivery_state"] is not None:
-        fields["delivery_state"] = DeliveryState(fields["delivery_state"])
-    return fields
-
-
-def _ready(row: Sequence[Any]) -> base.ReadyTask:
-    seq, endpoint_id, task_id, fence, strikes, worker_port, process_uri, payload, headers = row
-    return base.ReadyTask(
-        seq=seq,
-        endpoint_id=endpoint_id,
-        task_id=task_id,
-        fence=fence,
-        strikes=strikes,
-        worker_port=worker_port,
-        process_uri=process_uri,
-        input=payload,
-        headers=headers,
-    )

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from yottabench.emulator.limits import BATCH_MAX_COMMANDS
+from yottabench.clock import Clock
+from yottabench.emulator.limits import BATCH_MAX_COMMANDS, STORE_RETRY_MS
 from yottabench.emulator.store.base import Command, OutcomeT, Store, StoreError
 
 _log = logging.getLogger("yottabench.store")
@@ -18,9 +19,10 @@ _Waiting = tuple[Command[Any], "asyncio.Future[Any]"]
 class Writer:
     """Commits commands in the order in which they are given, many per transaction, on a thread of its own."""
 
-    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._store = store
         self._loop = loop
+        self._clock = clock
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -32,6 +34,16 @@ class Writer:
         done: asyncio.Future[OutcomeT] = self._loop.create_future()
         self._waiting.put((command, done))
         return done
+
+    async def insist(self, command: Command[OutcomeT]) -> OutcomeT:
+        """Commit what must not be forgotten: when the store fails, again and again until it works."""
+        while True:
+            try:
+                return await self.commit(command)
+            except StoreError:
+                again = asyncio.Event()
+                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, again.set)
+                await again.wait()
 
     def close(self) -> None:
         """Commit what waits, end the thread."""
