@@ -26,7 +26,7 @@ class Waiter(Protocol):
 
 
 class SpinWaiter:
-    """Sleeps until shortly before, then lets other greenlets run until the time is there. Costs a core at high rates."""
+    """Sleeps until shortly before, then runs other greenlets until the time is there. Costs a core at high rates."""
 
     def until(self, when_s: float) -> None:
         """See Waiter."""

@@ -17,7 +17,6 @@ from yotta_serverless_api.models.task_page_envelope import TaskPageEnvelope
 from yotta_serverless_api.models.task_summary import TaskSummary
 
 from loadtest.light import LightClient
-from yottabench.client import is_terminal
 
 CLIENT_KINDS = ("light", "httpx")
 TASK_NOT_FOUND = 24011
@@ -25,13 +24,25 @@ TASK_NOT_FOUND = 24011
 
 @attrs.frozen
 class Submitted:
-    """What became of a submit: `ok`, or refused with an HTTP status and perhaps a code, or no answer (`http` is 0)."""
+    """What became of a submit: `ok`, or the HTTP status (0 without an answer), the code if any, and why in words."""
 
     ok: bool
     http: int
     code: int | None
     why: str
     length: int
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the server said "too many requests"."""
+        return 429 in (self.http, self.code)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server certainly did not take the task; otherwise, and not `ok`, only a GET can tell."""
+        return not self.ok and (
+            self.throttled or 400 <= self.http < 500 or (self.http == 200 and self.code is not None)
+        )
 
 
 @attrs.frozen
@@ -55,7 +66,7 @@ class Look:
 
 
 class WireError(Exception):
-    """A look that gave no tasks: refused, unreadable, or unanswered (`http` is 0). A task that is not there is no error."""
+    """A look that gave nothing: refused, unreadable, or unanswered (`http` is 0). An absent task is no error."""
 
     def __init__(self, http: int, code: int | None, why: str) -> None:
         super().__init__(why)
@@ -87,20 +98,22 @@ class Wire:
         request = SubmitTaskRequest(input_=body, worker_port=worker_port, process_uri=process_uri, task_id=task_id)
         try:
             answer = submit_task.sync_detailed(self._endpoint_id, client=self._client(), body=request)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Submitted(False, 0, None, type(error).__name__, 0)
         except UnexpectedAnswer as error:
             code = envelope_code(error.content)
-            return Submitted(False, error.status_code, code, f"HTTP {error.status_code}", len(error.content))
+            why = f"HTTP {error.status_code}, code {code}"
+            return Submitted(False, error.status_code, code, why, len(error.content))
         if isinstance(answer.parsed, SubmittedTaskEnvelope):
             return Submitted(True, answer.status_code, answer.parsed.code, "", len(answer.content))
-        return Submitted(False, answer.status_code, answer.parsed.code, answer.parsed.message, len(answer.content))
+        why = f"HTTP {answer.status_code}, code {answer.parsed.code}: {answer.parsed.message}"
+        return Submitted(False, answer.status_code, answer.parsed.code, why, len(answer.content))
 
     def look(self, task_id: str) -> Look:
         """Gets one task; no task in the answer when the server does not know it. Raises WireError."""
         try:
             answer = get_task_by_id.sync_detailed(self._endpoint_id, task_id, client=self._client())
-        except (httpx.TransportError, UnexpectedAnswer) as error:
+        except (httpx.RequestError, UnexpectedAnswer) as error:
             wrong = _wire_error(error)
             if wrong.code != TASK_NOT_FOUND:
                 raise wrong from error
@@ -117,7 +130,7 @@ class Wire:
             answer = list_tasks.sync_detailed(
                 self._endpoint_id, client=self._client(), page_number=number, page_size=size
             )
-        except (httpx.TransportError, UnexpectedAnswer) as error:
+        except (httpx.RequestError, UnexpectedAnswer) as error:
             raise _wire_error(error) from error
         if isinstance(answer.parsed, TaskPageEnvelope):
             page = answer.parsed.data
@@ -151,10 +164,14 @@ def envelope_code(content: bytes) -> int | None:
     return code if isinstance(code, int) else None
 
 
-def _wire_error(error: httpx.TransportError | UnexpectedAnswer) -> WireError:
+def _wire_error(error: httpx.RequestError | UnexpectedAnswer) -> WireError:
     if isinstance(error, UnexpectedAnswer):
         return WireError(error.status_code, envelope_code(error.content), f"HTTP {error.status_code}, unreadable")
     return WireError(0, None, type(error).__name__)
+
+
+def is_terminal(task: Task | TaskSummary) -> bool:
+    return str(task.status) in ("SUCCESS", "FAILED")
 
 
 def _seen(task: Task | TaskSummary) -> Seen:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from yotta_serverless_api import AuthenticatedClient, errors
+from yotta_serverless_api import AuthenticatedClient, errors, models
 from yotta_serverless_api.api.endpoints import create_endpoint, list_endpoints
 from yotta_serverless_api.api.tasks import get_task_by_id, list_tasks, submit_task
 from yotta_serverless_api.api.workers import get_worker_logs, list_workers
@@ -164,8 +164,6 @@ def test_a_broken_part_makes_the_answer_unreadable_instead_of_a_dict_under_the_n
 
 @pytest.mark.parametrize("name", [name for name, _ in EXAMPLES])
 def test_documented_examples_make_the_round_trip(name: str) -> None:
-    import yotta_serverless_api.models as models
-
     assert getattr(models, name).from_dict(DOCUMENTED[name]).to_dict() == DOCUMENTED[name]
 
 
@@ -254,10 +252,10 @@ class LightAnswer:
     """The least that generated code may be given in the place of httpx.Response."""
 
     status_code = 200
-    headers: dict[str, str] = {}
 
     def __init__(self, content: bytes) -> None:
         self.content = content
+        self.headers: dict[str, str] = {}
 
     def json(self) -> Any:
         return json.loads(self.content)

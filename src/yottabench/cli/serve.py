@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from yottabench.emulator.settings import DeliveredStatus, DuplicateTask, ErrorStyle, Settings
+from yottabench.emulator.settings import DeliveredStatus, DuplicateTask, ErrorStyle, Limits, Settings
 
 LOCAL_HINT = "No keys are set: any X-Api-Key is accepted, and each key sees only its own endpoints."
 
@@ -39,6 +39,13 @@ def serve(
     error_style: Annotated[
         ErrorStyle, typer.Option(help="status, or envelope200 for HTTP 200 on business errors.")
     ] = "status",
+    limits: Annotated[Limits, typer.Option(help="documented: the rates of version 1, answered with 429.")] = "off",
+    strict_lifecycle: Annotated[
+        bool, typer.Option("--strict-lifecycle", help="Refuse (24002) what the vendor's console refuses.")
+    ] = False,
+    strict_validation: Annotated[
+        bool, typer.Option("--strict-validation", help="Refuse unknown fields and odd GPU types and counts.")
+    ] = False,
     concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Tasks that a worker gets at a time.")] = 1,
     worker_timeout_s: Annotated[
         float, typer.Option(min=0.01, help="Seconds that a worker may take for a task.")
@@ -73,6 +80,9 @@ def serve(
         delivered_status=delivered_status,
         duplicate_task=duplicate_task,
         error_style=error_style,
+        limits=limits,
+        strict_lifecycle=strict_lifecycle,
+        strict_validation=strict_validation,
         concurrency=concurrency,
         worker_timeout_s=worker_timeout_s,
         max_attempts=max_attempts,

@@ -19,6 +19,7 @@ from yottabench.emulator.limits import (
     WORKERS_MAX,
 )
 from yottabench.emulator.logs import InvalidLogQuery, parse_log_query
+from yottabench.emulator.rates import Rates, check_open_tasks
 from yottabench.emulator.store.base import (
     OPEN_STATES,
     EndpointRecord,
@@ -56,16 +57,21 @@ class Api:
         self.endpoints: dict[int, Endpoint] = {}
         self.ending: set[Endpoint] = set()
         # By what follows the endpoint's id, "*" for another id; then by method.
-        self._routes: dict[tuple[str, ...], dict[str, Operation]] = {
-            (): {"GET": self._get, "PATCH": self._update, "DELETE": self._delete},
-            ("stop",): {"POST": self._stop},
-            ("start",): {"POST": self._start},
-            ("workers",): {"GET": self._list_workers, "PUT": self._scale},
-            ("workers", "*", "logs"): {"GET": self._logs},
-            ("tasks",): {"GET": self._list_tasks, "POST": self._submit},
-            ("tasks", "count"): {"GET": self._count},
-            ("tasks", "*"): {"GET": self._get_task},
+        self._routes: dict[tuple[str, ...], dict[str, tuple[str, Operation]]] = {
+            (): {
+                "GET": ("getEndpointById", self._get),
+                "PATCH": ("updateEndpoint", self._update),
+                "DELETE": ("deleteEndpoint", self._delete),
+            },
+            ("stop",): {"POST": ("stopEndpoint", self._stop)},
+            ("start",): {"POST": ("startEndpoint", self._start)},
+            ("workers",): {"GET": ("listWorkers", self._list_workers), "PUT": ("scaleWorkers", self._scale)},
+            ("workers", "*", "logs"): {"GET": ("getWorkerLogs", self._logs)},
+            ("tasks",): {"GET": ("listTasks", self._list_tasks), "POST": ("submitTask", self._submit)},
+            ("tasks", "count"): {"GET": ("getTaskCount", self._count)},
+            ("tasks", "*"): {"GET": ("getTaskById", self._get_task)},
         }
+        self._rates = Rates(services.clock) if services.settings.limits == "documented" else None
 
     async def handle(self, request: Request) -> Any:
         """See wire.Handler."""
@@ -80,10 +86,13 @@ class Api:
         operations = self._routes.get(shape)
         if operations is None:
             raise _no_such_path(request)
-        operation = operations.get(request.method)
-        if operation is None:
+        found = operations.get(request.method)
+        if found is None:
             raise _no_such_method(request, operations)
+        name, operation = found
         endpoint = self._endpoint(_decoded(segments[1]), request.namespace)
+        if self._rates is not None:
+            self._rates.check(name, endpoint.record.id, request.namespace)
         return await operation(endpoint, request, *[_decoded(each) for each in ids])
 
     def _shape(self, rest: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -111,7 +120,7 @@ class Api:
         raise _no_such_method(request, ("GET", "POST"))
 
     async def _create(self, request: Request) -> Any:
-        spec = requests.read_create(request.body)
+        spec = requests.read_create(request.body, strict=self._on.settings.strict_validation)
         now_ms = self._clock.now_ms()
         record = EndpointRecord(
             id=self._on.ids.number(),
@@ -143,22 +152,42 @@ class Api:
         return views.endpoint_view(endpoint)
 
     async def _update(self, endpoint: Endpoint, request: Request) -> Any:
-        await endpoint.change(requests.read_update(request.body, endpoint.record.spec))
+        strict = self._on.settings.strict_validation
+        spec = requests.read_update(request.body, endpoint.record.spec, strict=strict)
+        self._check_state(endpoint, "changed", EndpointStatus.STOPPED)
+        await endpoint.change(spec)
         return views.endpoint_view(endpoint)
 
     async def _delete(self, endpoint: Endpoint, request: Request) -> Any:
+        self._check_state(endpoint, "deleted", EndpointStatus.STOPPED, EndpointStatus.FAILED)
         await endpoint.delete()
         self.endpoints.pop(endpoint.record.id, None)
         self.ending.add(endpoint)
         return True
 
     async def _stop(self, endpoint: Endpoint, request: Request) -> Any:
+        self._check_state(
+            endpoint, "stopped", EndpointStatus.INITIALIZING, EndpointStatus.RUNNING, EndpointStatus.FAILED
+        )
         await endpoint.change(should_run=False)
         return True
 
     async def _start(self, endpoint: Endpoint, request: Request) -> Any:
+        self._check_state(endpoint, "started", EndpointStatus.STOPPED, EndpointStatus.FAILED)
         await endpoint.change(should_run=True)
         return True
+
+    def _check_state(self, endpoint: Endpoint, verb: str, *allowed: EndpointStatus) -> None:
+        """Only with --strict-lifecycle: by default start and stop are idempotent, and all else is always allowed."""
+        record = endpoint.record
+        if not self._on.settings.strict_lifecycle or record.status in allowed:
+            return
+        states = " or ".join(status.name for status in allowed)
+        raise ApiError(
+            Code.WRONG_STATE,
+            f"Endpoint {record.id} is {record.status.name} and cannot be {verb}; that takes one that is {states}."
+            " Wait for that state, or bring it about with start or stop.",
+        )
 
     async def _scale(self, endpoint: Endpoint, request: Request) -> Any:
         count = requests.query_integer(requests.read_query(request.query), "count", 0, WORKERS_MAX, None)
@@ -215,7 +244,7 @@ class Api:
     # ---- tasks
 
     async def _submit(self, endpoint: Endpoint, request: Request) -> Any:
-        submission = requests.read_submit(request.body)
+        submission = requests.read_submit(request.body, strict=self._on.settings.strict_validation)
         record = endpoint.record
         if record.spec.service_mode != "QUEUE":
             raise ApiError(
@@ -228,6 +257,8 @@ class Api:
                 Code.NOT_ACCEPTING_TASKS,
                 f"Endpoint {record.id} is {record.status.name} and takes no tasks. Start it first.",
             )
+        if self._rates is not None:
+            check_open_tasks(self._open_tasks(record.id), record.id)
         task_id = submission.task_id or self._on.ids.task_id()
         submitted = await self._on.writer.commit(
             SubmitTask(
@@ -292,8 +323,11 @@ class Api:
         }
 
     async def _count(self, endpoint: Endpoint, request: Request) -> Any:
-        counts = self._on.store.counts(endpoint.record.id)
-        return {"processing": sum(counts.get(state, 0) for state in OPEN_STATES)}
+        return {"processing": self._open_tasks(endpoint.record.id)}
+
+    def _open_tasks(self, endpoint_id: int) -> int:
+        counts = self._on.store.counts(endpoint_id)
+        return sum(counts.get(state, 0) for state in OPEN_STATES)
 
     async def _get_task(self, endpoint: Endpoint, request: Request, task_id: str) -> Any:
         task_id = requests.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)

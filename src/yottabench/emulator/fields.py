@@ -1,7 +1,7 @@
 """Reads typed values out of a request, and says what is wrong with those that break their rule."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -79,6 +79,14 @@ class Fields:
                 name, f"must be an object, but is {_kind(value)}", "See the API documentation for its fields."
             )
         return cls(cast("dict[str, Any]", value), where)
+
+    def only(self, known: Collection[str]) -> None:
+        """Refuse fields that are not known."""
+        for name in self._values:
+            if name not in known:
+                raise invalid(
+                    self._where + shown(name), "is no field of this request", "Correct its name or leave it out."
+                )
 
     def has(self, name: str) -> bool:
         """Whether the field was sent, be it as null."""

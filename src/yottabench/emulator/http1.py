@@ -216,8 +216,8 @@ class _Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self._complete or 100 <= status < 200:
             return
-        if status < 100:
-            self._fail(BadAnswer(f"{self._peer} answered with status {status}, which HTTP does not have."))
+        if status < 100 or not self._parser.get_http_version().startswith("1."):
+            self._fail(BadAnswer(f"{self._peer} answered with a status or a version that HTTP/1.x does not have."))
         elif self._head:
             self.reusable = False
             self._finish()

@@ -43,3 +43,5 @@ LOG_BYTES_PER_WORKER = 100 * 1024 * 1024
 RETENTION_MS = 7 * 24 * 3600 * 1000  # logs, and what is left of gone workers
 READY_WINDOW_BYTES = 16 * 1024 * 1024  # of inputs held in that window; later ones are read back from the store
 STORE_RETRY_MS = 500  # until a change that the store refused (a full disk, say) is tried again
+HEADER_DEADLINE_S = 10  # from the first byte (or the connect) to the end of the header block
+BODY_DEADLINE_S = 60  # from there to the end of the body: 10 MB over a slow line

@@ -12,15 +12,21 @@ from yottabench.emulator import limits
 
 _KEYWORD_MAX_CHARS = 1_024  # nobody types more, and every line is searched for it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_MS = 253_402_300_799_999  # the end of the year 9999, the last that ISO 8601 and Python can write
-_INTEGER = re.compile(r"[0-9]{1,19}", re.ASCII)
+_EPOCH_MS = re.compile(r"[0-9]{1,15}")
+# The basic forms without hyphens are left out: 20240115 is also a number of milliseconds.
+_ISO_8601 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([T ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?",
+)
+_LOST_PLUS = re.compile(r":[0-9.]+ [0-9]{2}:?[0-9]{2}$")
+_INTEGER = re.compile(r"[0-9]{1,19}")
 
 
 class InvalidLogQuery(ValueError):
     """A parameter of a log query breaks its rule; `field` is its documented name, `message` says rule and next step."""
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
+        super().__init__(f"{field} {message}")
         self.field = field
         self.message = message
 
@@ -42,21 +48,20 @@ class LogQuery:
 
 
 def parse_time(text: str) -> int:
-    """Milliseconds since 1970 of `text`: epoch milliseconds (digits only) or ISO 8601 (UTC unless it says otherwise).
+    """Milliseconds since 1970 of `text`: epoch milliseconds, or ISO 8601 with hyphens and colons.
 
-    What is finer than a millisecond is cut off. ValueError says what would be right.
+    A time without a zone is UTC, a date is its midnight, and what is finer than a millisecond is cut off. ValueError
+    says what would be right.
     """
-    if text.isascii() and text.isdigit():
-        if len(text) <= 15 and int(text) <= _LAST_MS:
-            return int(text)
-        raise ValueError(f"{text[:32]} lies after the year 9999; give milliseconds since 1970, such as 1705306215123")
+    if _EPOCH_MS.fullmatch(text):
+        return int(text)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text if _ISO_8601.fullmatch(text) else "")
     except ValueError:
-        hint = "; write + as %2B in a URL" if re.search(r"T.* [0-9]{2}:?[0-9]{2}$", text) else ""
+        hint = " (in a URL, write + as %2B)" if _LOST_PLUS.search(text) else ""
         raise ValueError(
-            f"{text[:64]!r} is no time; give epoch milliseconds (1705306215123) or ISO 8601 (2024-01-15T08:10:15.123Z)"
-            f"{hint}"
+            f"{text[:64]!r} is no time; give milliseconds since 1970, such as 1705306215123, or ISO 8601, such as "
+            f"2024-01-15T08:10:15.123Z{hint}"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -68,15 +73,16 @@ def parse_log_query(params: Mapping[str, str]) -> LogQuery:
     start_ms, end_ms = _time(params, "startTime"), _time(params, "endTime")
     if start_ms is not None and end_ms is not None and start_ms > end_ms:
         raise InvalidLogQuery("startTime", "must not lie after endTime. Swap the two.")
-    keyword = params.get("keyword", "")
-    if len(keyword) > _KEYWORD_MAX_CHARS:
-        raise InvalidLogQuery("keyword", f"must have at most {_KEYWORD_MAX_CHARS} characters. Search for less.")
+    keyword = params.get("keyword")
+    if keyword is not None and not 1 <= len(keyword) <= _KEYWORD_MAX_CHARS:
+        rule = f"must have 1 to {_KEYWORD_MAX_CHARS} characters. Leave it out to see every line."
+        raise InvalidLogQuery("keyword", rule)
     direction = params.get("direction", "Forward")
     if direction not in {"Forward", "Backward"}:
         raise InvalidLogQuery("direction", "must be Forward (towards newer lines) or Backward (towards older ones).")
     return LogQuery(
         page_size=_integer(params, "pageSize", "100", 1, limits.LOG_PAGE_MAX),
-        keyword=keyword or None,
+        keyword=keyword,
         start_ms=start_ms,
         end_ms=end_ms,
         after=_after(params),

@@ -414,7 +414,8 @@ class LogStore:
         return count
 
     def _shrink_file(self) -> int:
-        self._writer.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+        # Not execute(): it stops after the first of the pages.
+        self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
         return 0
 
     def _end(self) -> None:

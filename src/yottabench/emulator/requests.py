@@ -42,11 +42,54 @@ _PORT_HINT = "Send the port that the worker listens on."
 # ---- endpoints
 
 _ANY = msgspec.json.Decoder(dict[str, Any])
+_SHARED_FIELDS = (
+    "name",
+    "resources",
+    "workers",
+    "containerVolumeInGb",
+    "minSingleCardVramInGb",
+    "minSingleCardVcpu",
+    "minSingleCardRamInGb",
+    "credentialId",
+    "containerRegistryAuthId",
+    "initializationCommand",
+    "environmentVars",
+    "envVars",
+    "expose",
+    "webhook",
+)
+_UPDATE_FIELDS = _SHARED_FIELDS
+_CREATE_FIELDS = (*_SHARED_FIELDS, "image", "imageRegistry", "serviceMode")
+# The guide's list, and two that other public sources use.
+GPU_TYPES = frozenset(
+    [
+        "NVIDIA_RTX_4090_24G",
+        "NVIDIA_RTX_5090_32G",
+        "NVIDIA_RTX_A6000_48G",
+        "NVIDIA_RTX_6000_Ada_48G",
+        "NVIDIA_A100_PCIe_40G",
+        "NVIDIA_A100_40G",
+        "NVIDIA_A100_PCIe_80G",
+        "NVIDIA_A100_80G",
+        "NVIDIA_H100_PCIe_80G",
+        "NVIDIA_H100_80G",
+        "NVIDIA_RTX_PRO_6000_96G",
+        "NVIDIA_H200_141G",
+        "NVIDIA_B200_180G",
+        "NVIDIA_B300_262G",
+        "NVIDIA_L4_24G",
+        "NVIDIA_A10_24G",
+        "AWS_Trainium_32G",
+        "AMD_MI300X_192G",
+    ]
+)
 
 
-def read_create(body: bytes) -> EndpointSpec:
+def read_create(body: bytes, *, strict: bool = False) -> EndpointSpec:
     """The body of createEndpoint. Raises ApiError (10001) that names the first field that breaks its rule."""
     fields = Fields(decode(body, _ANY))
+    if strict:
+        fields.only(_CREATE_FIELDS)
     mode_hint = f"Choose one of {', '.join(SERVICE_MODES)}."
     spec = EndpointSpec(
         name=_name(fields),
@@ -72,12 +115,16 @@ def read_create(body: bytes) -> EndpointSpec:
         raise invalid(
             "expose", "is missing", "An ALB endpoint needs the port that requests are balanced to: send expose.port."
         )
+    if strict:
+        _check_gpus(spec.resources)
     return spec
 
 
-def read_update(body: bytes, old: EndpointSpec) -> EndpointSpec:
+def read_update(body: bytes, old: EndpointSpec, *, strict: bool = False) -> EndpointSpec:
     """The body of updateEndpoint, applied to `old`: what is left out stays, what is null goes."""
     fields = Fields(decode(body, _ANY))
+    if strict:
+        fields.only(_UPDATE_FIELDS)
     changes: dict[str, Any] = {
         "name": _name(fields),
         "resources": _resources(fields),
@@ -102,7 +149,22 @@ def read_update(body: bytes, old: EndpointSpec) -> EndpointSpec:
     new = msgspec.structs.replace(old, **changes)
     if new.service_mode == "ALB" and new.expose is None:
         raise invalid("expose", "cannot be removed", "An ALB endpoint needs the port that requests are balanced to.")
+    if strict:
+        _check_gpus(new.resources)
     return new
+
+
+def _check_gpus(resources: tuple[Resource, ...]) -> None:
+    for index, resource in enumerate(resources):
+        where = f"resources[{index}]"
+        if resource.gpu_type not in GPU_TYPES:
+            raise invalid(
+                f"{where}.gpuType", f"{shown(resource.gpu_type)} is not known", "Take one of the guide's list."
+            )
+        if resource.gpu_count.bit_count() != 1:
+            raise invalid(f"{where}.gpuCount", f"{resource.gpu_count} is no power of two", "Take 1, 2, 4, 8 and so on.")
+        if resource.gpu_count != resources[0].gpu_count:
+            raise invalid(f"{where}.gpuCount", "differs from that of resources[0]", "Give all resources the same.")
 
 
 def _snake(name: str) -> str:
@@ -241,9 +303,11 @@ _EMPTY_INPUTS = (b"null", b"{}", b"[]", b'""')
 _EMPTY_WITH_SPACES = re.compile(rb"[{\[]\s*[}\]]")
 
 
-def read_submit(body: bytes) -> Submission:
+def read_submit(body: bytes, *, strict: bool = False) -> Submission:
     """The body of submitTask. Raises ApiError (10001) that names the first field that breaks its rule."""
     sent = decode(body, _SUBMIT)
+    if strict:
+        Fields(decode(body, _ANY)).only(_SubmitBody.__struct_encode_fields__)
     fields = Fields(
         {
             name: value

@@ -18,6 +18,7 @@ from yottabench.emulator.control import Control
 from yottabench.emulator.drivers.base import Driver
 from yottabench.emulator.drivers.sim import SimDriver
 from yottabench.emulator.endpoints import Services, fail_open_tasks
+from yottabench.emulator.guard import GuardedProtocol, sweep
 from yottabench.emulator.limits import LOG_BYTES_PER_WORKER, RETENTION_MS
 from yottabench.emulator.logs import LogStore
 from yottabench.emulator.settings import Settings
@@ -151,7 +152,7 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         emulator.open()
         config = uvicorn.Config(
             emulator.application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
-            http="httptools",
+            http=GuardedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -166,7 +167,9 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        sweeping = loop.create_task(sweep(server.server_state.connections))
         await server.serve(sockets=[listener])
+        sweeping.cancel()
     finally:
         await emulator.close()
         listener.close()

@@ -8,6 +8,7 @@ import attrs
 DeliveredStatus = Literal["webhook", "worker", "sample"]
 DuplicateTask = Literal["reject", "first-wins"]
 ErrorStyle = Literal["status", "envelope200"]
+Limits = Literal["off", "documented"]
 
 
 @attrs.frozen(kw_only=True)
@@ -24,6 +25,12 @@ class Settings:
     """A known taskId with another payload: `reject` it, or `first-wins` (answer with the task that is there)."""
     error_style: ErrorStyle = "status"
     """`status`: errors carry their HTTP status. `envelope200`: HTTP 200 and the code alone, as seen on the service."""
+    limits: Limits = "off"
+    """`documented`: the rates and the number of open tasks that version 1 documents, answered with 429."""
+    strict_lifecycle: bool = False
+    """Refuse (24002) what the vendor's console refuses: to change or delete what is not STOPPED, to start what runs."""
+    strict_validation: bool = False
+    """Refuse unknown fields, unknown GPU types, and GPU counts that are no power of two or not equal."""
     concurrency: int = 1
     """Tasks that one worker is given at a time."""
     worker_timeout_s: float = 3600.0

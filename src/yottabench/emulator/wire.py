@@ -59,13 +59,13 @@ class Wire:
         if scope["type"] != "http":
             return
         status = 200
-        retry_after = False
+        retry_after_s = None
         try:
             data = await self._answer(scope, receive)
             body = b"".join((_SUCCESS, _encode(data), b"}"))
         except ApiError as error:
             status, body = self._refusal(error)
-            retry_after = error.http_status in {429, 503}
+            retry_after_s = error.retry_after_s
         except StoreError:
             status, body = self._refusal(
                 ApiError(
@@ -79,8 +79,8 @@ class Wire:
                 ApiError(Code.SYSTEM_ERROR, "System error. The request may or may not have taken effect.")
             )
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if retry_after:
-            headers.append((b"retry-after", b"1"))
+        if retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % retry_after_s))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

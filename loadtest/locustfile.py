@@ -1,0 +1,16 @@
+"""The locustfile: `locust -f loadtest/locustfile.py`, or plain `locust` in a checkout."""
+
+import sys
+from pathlib import Path
+
+# Locust puts the locustfile's own folder on the path; `loadtest` is importable from the folder above it.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import locust  # noqa: E402
+
+from loadtest.plugin import install  # noqa: E402
+from loadtest.users import QueueUser  # noqa: E402
+
+__all__ = ["QueueUser"]
+
+install(locust.events)
