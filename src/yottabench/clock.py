@@ -11,6 +11,8 @@ from typing import Protocol
 # Ids count milliseconds from here, which keeps them at 18 digits until 2030 (above 2**53: JavaScript must read text).
 ID_EPOCH_MS = 1_672_531_200_000
 _SEQUENCE_BITS = 22
+_LOW_62_BITS = (1 << 62) - 1
+_VARIANT = 0b10 << 62  # of RFC 9562
 
 
 class Timer(Protocol):
@@ -124,7 +126,10 @@ class Ids:
         return self._last
 
     def task_id(self) -> str:
-        """A new task id: a version 4 UUID as 32 hex digits (hyphens would break the documented character set)."""
-        bits = self._chance.getrandbits(128)
-        bits = (bits & ~(0xF << 76) & ~(0x3 << 62)) | (0x4 << 76) | (0x2 << 62)
-        return f"{bits:032x}"
+        """A new task id: a version 7 UUID as 32 hex digits (hyphens would break the documented character set).
+
+        Version 7 begins with the time: ids that are made together lie together in the store's index, which makes a
+        commit of many of them several times smaller than random ones would.
+        """
+        chance = self._chance.getrandbits(74)
+        return f"{self._clock.now_ms():012x}7{chance >> 62:03x}{(chance & _LOW_62_BITS) | _VARIANT:016x}"

@@ -144,7 +144,7 @@ class Endpoint:
         self.record = after
         if replaces:
             for worker in self.live_workers:
-                self._dismiss(worker)
+                worker.outdated = True
         self._changed.set()
 
     async def delete(self) -> None:
@@ -174,9 +174,13 @@ class Endpoint:
     async def _reconcile(self) -> None:
         staying = [worker for worker in self.live_workers if not worker.leaving]
         wanted = self.record.spec.workers if self._may_run else 0
-        for worker in _first_to_go(staying)[: max(0, len(staying) - wanted)]:
-            self._dismiss(worker)
-        missing = wanted - len(staying)
+        outdated = [worker for worker in staying if worker.outdated]
+        if outdated and wanted:
+            missing = self._roll(staying, outdated, wanted)
+        else:
+            for worker in _first_to_go(staying)[: max(0, len(staying) - wanted)]:
+                self._dismiss(worker)
+            missing = wanted - len(staying)
         now_ms = self._on.clock.now_ms()
         if missing > 0 and now_ms < self._not_before_ms:
             self._on.clock.call_at(self._not_before_ms, self._changed.set)
@@ -184,6 +188,21 @@ class Endpoint:
             for _ in range(missing):
                 self._hire(now_ms)
         await self._show()
+
+    def _roll(self, staying: list[Worker], outdated: list[Worker], wanted: int) -> int:
+        """Replace outdated workers one by one: a new one must be ready before an old one that serves goes.
+
+        Returns how many workers to start now.
+        """
+        ready = [worker for worker in staying if worker.record.status is WorkerStatus.RUNNING]
+        serving = [worker for worker in outdated if worker in ready]
+        useless = [worker for worker in outdated if worker not in ready]
+        surplus = max(0, len(ready) - wanted)
+        for worker in useless + _first_to_go(serving)[:surplus]:
+            self._dismiss(worker)
+        current = len(staying) - len(outdated)
+        left = current + max(0, len(serving) - surplus)
+        return min(wanted - current, wanted + 1 - left)
 
     @property
     def _may_run(self) -> bool:

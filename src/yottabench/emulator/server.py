@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import logging
 import random
+import secrets
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -60,7 +61,7 @@ class Emulator:
         self._on = Services(
             settings=settings,
             clock=self._clock,
-            ids=Ids(self._clock, random.SystemRandom()),
+            ids=Ids(self._clock, random.Random(secrets.randbits(256))),
             store=self._store,
             writer=self._writer,
             logs=self._logs,

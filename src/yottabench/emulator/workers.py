@@ -63,6 +63,7 @@ class Worker:
         self.record = record
         self.ready_ms: int | None = None
         self.leaving = False  # set by its endpoint, which then calls `leave` once
+        self.outdated = False  # its endpoint's settings have changed since it was started
         self._driver = driver
         self._dispatcher = dispatcher
         self._save = save
