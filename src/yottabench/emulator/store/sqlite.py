@@ -5,8 +5,9 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -17,13 +18,19 @@ from yottabench.emulator.store.sqlite_wal import Checkpointer
 
 SCHEMA_VERSION = 1
 
-_INSERT_TASK = (
-    "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms)"
-    " VALUES (?, ?, ?, 0, 0, 0, ?, ?, ?) ON CONFLICT (endpoint_id, task_id) DO NOTHING"
-)
-_INSERT_INPUT = (
-    "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES (?, ?, ?, ?, ?, ?)"
-)
+# Rows per INSERT: each statement costs a turn with Python's lock, which the event loop wants at the same time.
+_ROWS = (64, 16, 4, 1)
+_INSERT_TASKS = {
+    rows: "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms) VALUES"
+    + ", ".join(["(?, ?, ?, 0, 0, 0, ?, ?, ?)"] * rows)
+    + " ON CONFLICT (endpoint_id, task_id) DO NOTHING"
+    for rows in _ROWS
+}
+_INSERT_INPUTS = {
+    rows: "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES"
+    + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    for rows in _ROWS
+}
 _LEASE = (
     "UPDATE task SET state = 1, fence = fence + 1, worker_id = ?, worker_url = ?, deadline_ms = ?, updated_ms = ?"
     " WHERE seq = ? AND state = 0 AND fence = ? RETURNING endpoint_id"
@@ -68,7 +75,6 @@ class SqliteStore(SqliteReads):
             base.PutEndpoint: self._put_endpoint,
             base.DropEndpoint: self._drop_endpoint,
             base.PutWorker: self._put_worker,
-            base.SubmitTask: self._submit,
             base.LeaseTask: self._lease,
             base.FinishTask: self._finish,
             base.ReturnTask: self._return,
@@ -145,7 +151,11 @@ class SqliteStore(SqliteReads):
         outcomes: list[Any] = []
 
         def all_commands() -> None:
-            outcomes.extend([do[type(command)](command) for command in batch])
+            for kind, commands in groupby(batch, type):
+                if kind is base.SubmitTask:
+                    outcomes.extend(self._submit_all(cast("list[base.SubmitTask]", list(commands))))
+                else:
+                    outcomes.extend([do[kind](command) for command in commands])
 
         self._transaction(all_commands)
         self._checkpointer.wake_if_needed()
@@ -216,28 +226,46 @@ class SqliteStore(SqliteReads):
             id=delivery_id, url=url, auth_key=auth_key, task_seq=task_seq, body=body, attempts=0, next_ms=now_ms
         )
 
-    def _submit(self, command: base.SubmitTask) -> base.Submitted:
-        seq = self._next_seq
-        now_ms = command.now_ms
-        inserted = self._writer.execute(
-            _INSERT_TASK, (seq, command.endpoint_id, command.task_id, command.webhook, now_ms, now_ms)
-        ).rowcount
-        if not inserted:
-            return self._known_task(command)
-        self._writer.execute(
-            _INSERT_INPUT,
-            (
-                seq,
-                command.worker_port,
-                command.process_uri,
-                command.webhook_auth_key,
-                command.headers,
-                command.input,
-            ),
-        )
-        self._next_seq = seq + 1
-        self._changes[command.endpoint_id, TaskState.QUEUED] += 1
-        return base.Submitted(seq, known=False, same=True)
+    def _submit_all(self, commands: Sequence[base.SubmitTask]) -> list[base.Submitted]:
+        outcomes: list[base.Submitted] = []
+        done = 0
+        while done < len(commands):
+            rows = next(rows for rows in _ROWS if rows <= len(commands) - done)
+            outcomes += self._submit_rows(commands[done : done + rows])
+            done += rows
+        return outcomes
+
+    def _submit_rows(self, commands: Sequence[base.SubmitTask]) -> list[base.Submitted]:
+        numbered = list(enumerate(commands, self._next_seq))
+        self._next_seq += len(numbered)
+        tasks = [
+            value
+            for seq, each in numbered
+            for value in (seq, each.endpoint_id, each.task_id, each.webhook, each.now_ms, each.now_ms)
+        ]
+        inserted = self._writer.execute(_INSERT_TASKS[len(numbered)], tasks).rowcount
+        if inserted == len(numbered):
+            self._insert_inputs(numbered)
+            return [base.Submitted(seq, known=False, same=True) for seq, _ in numbered]
+        span = (numbered[0][0], numbered[-1][0])
+        new = {seq for (seq,) in self._writer.execute("SELECT seq FROM task WHERE seq BETWEEN ? AND ?", span)}
+        for each in numbered:
+            if each[0] in new:
+                self._insert_inputs([each])
+        return [
+            base.Submitted(seq, known=False, same=True) if seq in new else self._known_task(each)
+            for seq, each in numbered
+        ]
+
+    def _insert_inputs(self, numbered: Sequence[tuple[int, base.SubmitTask]]) -> None:
+        inputs = [
+            value
+            for seq, each in numbered
+            for value in (seq, each.worker_port, each.process_uri, each.webhook_auth_key, each.headers, each.input)
+        ]
+        self._writer.execute(_INSERT_INPUTS[len(numbered)], inputs)
+        for _, each in numbered:
+            self._changes[each.endpoint_id, TaskState.QUEUED] += 1
 
     def _known_task(self, command: base.SubmitTask) -> base.Submitted:
         row = self._writer.execute(
