@@ -330,7 +330,8 @@ def test_unknown_statuses_and_fields_survive(service: Service) -> None:
 def test_every_published_shape_of_a_worker_is_read(shape: dict[str, Any], service: Service) -> None:
     worker = service.gives([shape]).client().workers.list(ID)[0]
     assert isinstance(worker, Worker)
-    assert worker.to_dict() == shape
+    assert (worker.worker_id, worker.id) == ("1", "1")
+    assert worker.to_dict() == {**shape, "id": "1", "workerId": "1"}
 
 
 @pytest.mark.parametrize("data", [True, None, False, ENDPOINT])

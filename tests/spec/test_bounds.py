@@ -182,3 +182,14 @@ def test_a_final_line_feed_is_refused_by_json_schema_and_by_a_full_match_in_pyth
     assert check.is_valid(text) == (re.fullmatch(pattern, text) is not None)
     assert not check.is_valid(text + "\n")
     assert re.fullmatch(pattern, text + "\n") is None
+
+
+def test_a_whole_number_may_be_written_with_a_fraction_of_zero() -> None:
+    check = validator_of(spec()["components"]["schemas"]["SubmitTaskRequest"]["properties"]["workerPort"])
+    assert check.is_valid(8000.0)
+    assert not any(check.is_valid(value) for value in (8000.5, 65536.0, "8000", True))
+
+
+@given(strategies.submit_requests(), strategies.json_values())
+def test_unknown_fields_of_a_request_are_let_through(body: dict[str, Any], value: Any) -> None:
+    validator("SubmitTaskRequest").validate({**body, "priority": value})

@@ -172,6 +172,14 @@ def test_every_valid_request_makes_the_round_trip(body: dict[str, Any]) -> None:
     assert SubmitTaskRequest.from_dict(body).to_dict() == body
 
 
+def test_a_copied_or_pickled_model_writes_the_same_json() -> None:
+    sent = SubmitTaskRequest(input_={"a": [1]}, worker_port=1, process_uri="/")
+    for again in (copy.copy(sent), copy.deepcopy(sent), pickle.loads(pickle.dumps(sent))):
+        assert again == sent
+        assert json.dumps(again.to_dict()) == json.dumps(sent.to_dict())
+    assert repr(sent.webhook) == "UNSET"
+
+
 def test_secrets_are_in_no_repr() -> None:
     headers = TaskHeaders.from_dict({"Authorization": "Bearer SECRET"})
     submit = SubmitTaskRequest(

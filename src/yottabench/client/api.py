@@ -129,9 +129,10 @@ class Workers:
         self._call = call
 
     def list(self, endpoint_id: Id, *, statuses: str | Iterable[str] | None = None) -> list[Worker]:
-        """All workers, or those in one of the given states. Raises EndpointNotFound."""
+        """All workers, or those in one of the given states; `worker_id` is set in all. Raises EndpointNotFound."""
         path, wanted = segment("endpoint_id", endpoint_id), requests.status_list(statuses)
-        return self._call("listWorkers", lambda api: list_workers.sync_detailed(path, client=api, status_list=wanted))
+        found = self._call("listWorkers", lambda api: list_workers.sync_detailed(path, client=api, status_list=wanted))
+        return [_with_both_ids(one) for one in found]
 
     def logs(  # noqa: PLR0913 - the API's own parameters
         self,
@@ -292,3 +293,11 @@ def _with_text_id(endpoint: Endpoint) -> Endpoint:
     # Some answers of the service hold the id as a number; it is text here, so that equal ids are equal.
     endpoint.id = str(endpoint.id)
     return endpoint
+
+
+def _with_both_ids(worker: Worker) -> Worker:
+    # Some answers of the service know the id under one name, some under the other.
+    found = worker.worker_id or worker.id
+    if found:
+        worker.worker_id = worker.id = str(found)
+    return worker

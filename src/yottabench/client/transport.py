@@ -1,6 +1,7 @@
 """Carries what the generated code sends: adds base URL, key and time limit, whatever HTTP client is underneath."""
 
 import ipaddress
+import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -68,6 +69,9 @@ class Transport:
         try:
             return self._http.request(method.upper(), address, headers=headers, timeout=self._timeout_s, **rest)
         except (TypeError, ValueError, RecursionError) as error:
+            # Only if the body is to blame: the same errors from elsewhere are faults, and something may have been sent.
+            if _is_json(rest.get("json")):
+                raise
             raise InvalidArgument(f"The request cannot be written as JSON: {error}. Nothing was sent.") from error
 
 
@@ -102,6 +106,14 @@ def default_http(base_url: str) -> httpx.Client:
     """The HTTP client used when none is given. It follows no redirect: the key must not go to another host."""
     # Proxy settings of the environment are for the outside; the emulator on this machine is not behind one.
     return httpx.Client(follow_redirects=False, trust_env=not _is_loopback(urlsplit(base_url).hostname or ""))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _is_loopback(host: str) -> bool:
