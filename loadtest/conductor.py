@@ -1,6 +1,7 @@
 """A run from start to verdict, in each of Locust's roles: alone, master, worker."""
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable
@@ -10,30 +11,33 @@ from typing import Any
 
 import attrs
 import gevent
-from gevent.event import AsyncResult
-from gevent.lock import BoundedSemaphore
+from gevent.event import AsyncResult, Event
 
 from loadtest.engine import Done, Engine, Plan, RequestListener
 from loadtest.meter import Tally
 from loadtest.wire import Wire
-from yottabench.load.finish import finish
-from yottabench.load.prepare import Prepared, describe, prepare
-from yottabench.load.profile import Profile, parse_profile
+from yottabench.load.finish import collect, conclude
+from yottabench.load.prepare import Prepared, describe, machine, prepare
+from yottabench.load.profile import Profile
 from yottabench.load.rundir import RunDir
-from yottabench.load.target import Target, TargetError, api_key_for
+from yottabench.load.target import EndpointInUse, Target, api_key_for, is_local
 
-START, STOP, FINISHED, DONE = "yottabench-start", "yottabench-stop", "yottabench-finished", "yottabench-done"
 # Time for every process to have its plan before the first task is due.
 LEAD_ALONE_S, LEAD_S = 0.5, 2.0
 # What a master waits for a process beyond the profile's drain before it goes on without.
 PATIENCE_S = 15.0
+# Locust's own clock for --run-time starts a moment before ours.
+RUN_TIME_SLACK_S = 1.0
 
 logger = logging.getLogger("yottabench")
 
 
 @attrs.frozen
 class Choices:
-    """What was asked for on the command line or in the web form."""
+    """What was asked for on the command line or in the web form.
+
+    `run_dir` is empty for a new folder in `runs_dir`; `run_time_s` is when Locust will stop the test, if it will.
+    """
 
     profile: Profile
     live: bool
@@ -44,6 +48,7 @@ class Choices:
     tasks_per_user: float
     run_dir: str
     runs_dir: str
+    run_time_s: float | None
 
 
 class Performer:
@@ -64,23 +69,23 @@ class Performer:
     def begin(self, plan: Plan, profile: Profile, tasks_per_user: float, on_finished: Callable[[], None]) -> None:
         """Starts this process's part; `on_finished` is called when its schedule is through. Raises ProfileError."""
         prepared = prepare(profile, plan.seed)
-        wire = Wire(
-            plan.host,
-            api_key_for(plan.host),
-            plan.endpoint_id,
-            kind=plan.client,
-            timeout_s=profile.limits.request_timeout_s,
-        )
+        key, timeout_s = api_key_for(plan.host), profile.limits.request_timeout_s
+        wire = Wire(plan.host, key, plan.endpoint_id, kind=plan.client, timeout_s=timeout_s)
         schedule = None if plan.live else prepared.schedule
         self._engine = Engine(plan, profile, schedule, prepared.make_body, wire, self._on_request)
         self._done = None
         self._per_user = tasks_per_user
         self._set_rate()
         self._engine.start()
-        self._engine.finished.rawlink(lambda _: gevent.spawn(on_finished))
+        gevent.spawn(_call_after, self._engine.finished, on_finished)
+
+    def stop(self) -> None:
+        """Ends the sending; returns at once."""
+        if self._engine is not None:
+            self._engine.stop()
 
     def end(self) -> Done | None:
-        """Stops sending, drains and closes, once; every caller gets the same answer. None when nothing runs."""
+        """Stops sending, drains and closes, once; every caller gets the same answer. None when nothing ran."""
         if self._engine is None:
             return None
         if self._done is None:
@@ -88,14 +93,150 @@ class Performer:
             self._done.set(self._engine.drain())
         return self._done.get()
 
-    def forget(self) -> None:
-        """Lets go of a run that has ended."""
-        self._engine = None
-
-    def take_tally(self) -> Tally | None:
-        """What was measured since the last call, None when nothing runs."""
-        return self._engine.meter.take_unreported() if self._engine is not None else None
+    def take_tally(self) -> Tally:
+        """What was measured since the last call."""
+        return self._engine.meter.take_unreported() if self._engine is not None else Tally()
 
     def _set_rate(self) -> None:
         if self._engine is not None:
             self._engine.set_rate(self._users * self._per_user)
+
+
+class Conductor:
+    """The part of a run that exists once: it opens the run's folder and endpoint, and closes the books."""
+
+    def __init__(self) -> None:
+        self.total = Tally()
+        self.result: dict[str, Any] | None = None
+        self.run: RunDir | None = None
+        self._target: Target | None = None
+        self._endpoint: EndpointInUse | None = None
+        self._prepared: Prepared | None = None
+        self._choices: Choices | None = None
+        self._opened_s = self._started_s = 0.0
+        self._processes = 1
+
+    @property
+    def running(self) -> bool:
+        """Whether a run was opened and not closed yet."""
+        return self._choices is not None
+
+    @property
+    def drain_timeout_s(self) -> float:
+        """How long the run's profile lets the last tasks take."""
+        return self._choices.profile.limits.drain_timeout_s if self._choices is not None else 0.0
+
+    def open(self, choices: Choices, processes: int) -> list[Plan]:
+        """Makes everything that a run needs; gives the plan of each process.
+
+        Raises TargetError, ProfileError, RunDirError; nothing is left behind then.
+        """
+        self._opened_s = time.monotonic()
+        profile = choices.profile
+        prepared = prepare(profile, choices.seed)
+        started = datetime.now(UTC)
+        prefix = f"r{started:%y%m%d%H%M%S}{secrets.token_hex(2)}"
+        run = RunDir(Path(choices.run_dir)) if choices.run_dir else None
+        target = Target(choices.host)
+        try:
+            target.check()
+            if choices.endpoint_id:
+                endpoint = target.use_endpoint(choices.endpoint_id)
+            else:
+                endpoint = target.make_endpoint(profile, f"load-{secrets.token_hex(4)}")
+        except BaseException:
+            target.close()
+            raise
+        self._target, self._endpoint, self._prepared, self._choices = target, endpoint, prepared, choices
+        self.total, self.result, self._processes = Tally(), None, processes
+        self.run = run or RunDir.create(Path(choices.runs_dir), profile.name, datetime.now().astimezone())
+        start_epoch_s = time.time() + (LEAD_ALONE_S if processes == 1 else LEAD_S)
+        self._started_s = time.monotonic() + start_epoch_s - time.time()
+        self.run.write_profile(profile)
+        self.run.update_meta(**self._meta(choices, prepared, endpoint, processes, prefix, start_epoch_s, started))
+        return [
+            Plan(
+                run_dir=str(self.run.path),
+                prefix=prefix,
+                host=choices.host,
+                endpoint_id=endpoint.endpoint_id,
+                seed=choices.seed,
+                process=process,
+                of=processes,
+                start_epoch_s=start_epoch_s,
+                live=choices.live,
+                client=choices.client,
+            )
+            for process in range(processes)
+        ]
+
+    def close(self, parts: list[Done]) -> dict[str, Any]:
+        """Asks the server what it holds, removes what the run made, judges, and writes the reports."""
+        assert self.run is not None
+        assert self._target is not None
+        assert self._endpoint is not None
+        self.run.update_meta(**self._end_meta(parts))
+        try:
+            collect(self.run, self._target, self._endpoint)
+        finally:
+            if self._endpoint.made_by_run:
+                problem = self._target.remove_endpoint(self._endpoint.endpoint_id)
+                self.run.update_meta(endpoint_removed=problem is None)
+                if problem:
+                    logger.error("%s", problem)
+            self._target.close()
+            self._choices = None
+        self.result = conclude(self.run)
+        return self.result
+
+    def _meta(
+        self,
+        choices: Choices,
+        prepared: Prepared,
+        endpoint: EndpointInUse,
+        processes: int,
+        prefix: str,
+        start_epoch_s: float,
+        started: datetime,
+    ) -> dict[str, Any]:
+        profile = choices.profile
+        live = f"Poisson, {choices.tasks_per_user:g} tasks/s for each user" if choices.live else None
+        return {
+            "name": profile.name,
+            "prefix": prefix,
+            "started": started.isoformat(timespec="seconds"),
+            "start_epoch_s": start_epoch_s,
+            "host": choices.host,
+            "local": is_local(choices.host),
+            "endpoint": attrs.asdict(endpoint),
+            "seed": choices.seed,
+            "processes": processes,
+            "client": choices.client,
+            "arrivals": live or describe(profile, prepared),
+            "prompts": prepared.prompts_name,
+            "duration_s": None if choices.live else prepared.schedule.duration_s,
+            "planned": None if choices.live else prepared.schedule.planned(),
+            "machine": machine(),
+        }
+
+    def _end_meta(self, parts: list[Done]) -> dict[str, Any]:
+        assert self._choices is not None
+        assert self._prepared is not None
+        stopped = [part.stopped_s for part in parts if part.stopped_s is not None]
+        if self._choices.live:
+            ended_s = max(stopped, default=time.monotonic() - self._started_s)
+            return {"planned": sum(part.released for part in parts), "stopped_s": ended_s, "interrupted": False}
+        if not stopped:
+            return {"interrupted": False}
+        # Each process stopped at its own moment; one that says nothing is held to the last of them.
+        until_s = dict.fromkeys(range(self._processes), max(stopped))
+        until_s |= {part.process: math.inf if part.stopped_s is None else part.stopped_s for part in parts}
+        planned = sum(arrival.due_s < until_s[arrival.seq % self._processes] for arrival in self._prepared.schedule)
+        run_time_s = self._choices.run_time_s
+        asked_for = run_time_s is not None and time.monotonic() - self._opened_s >= run_time_s - RUN_TIME_SLACK_S
+        return {"planned": planned, "stopped_s": max(stopped), "interrupted": not asked_for}
+
+
+def _call_after(event: Event, then: Callable[[], None]) -> None:
+    event.wait()
+    then()

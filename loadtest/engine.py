@@ -183,7 +183,7 @@ class Engine:
             self._released += 1
             if self._due.qsize() >= self._idle and self._senders < self._profile.limits.senders:
                 self._senders += 1
-                self._sender_greenlets.append(gevent.spawn(self._send_on))
+                self._sender_greenlets += [gevent.spawn(self._send_on)]
             self._due.put(arrival)
             # A pacer that is behind never waits, so it must let the senders run of its own accord.
             unbroken = unbroken + 1 if self.now_s() - arrival.due_s > BEHIND_S else 0

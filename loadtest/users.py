@@ -1,4 +1,4 @@
-"""Locust's user: a share of the rate at which tasks come. The engine of its process sends them and looks for their ends."""
+"""Locust's user: a share of the rate at which tasks come; the engine of its process does the work."""
 
 from typing import Any, ClassVar
 
@@ -14,7 +14,6 @@ class QueueUser(User):
     With a profile (`--load-profile`) its schedule sets the rate instead, and one user in all is enough.
     """
 
-    abstract: ClassVar[bool] = False
     host: str | None = LOCAL_HOST
     on_count: ClassVar[list[Any]] = []
 

@@ -55,7 +55,7 @@ class Watch:
         self._greenlets: list[gevent.Greenlet[..., None]] = [gevent.spawn(self._dispatch)]
         self._greenlets += [gevent.spawn(self._poll) for _ in range(detection.pollers)]
         if detection.mode == "sweep":
-            self._greenlets.append(gevent.spawn(self._sweep_on))
+            self._greenlets += [gevent.spawn(self._sweep_on)]
 
     @property
     def open(self) -> int:

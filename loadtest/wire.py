@@ -17,6 +17,7 @@ from yotta_serverless_api.models.task_page_envelope import TaskPageEnvelope
 from yotta_serverless_api.models.task_summary import TaskSummary
 
 from loadtest.light import LightClient
+from yottabench.client import is_terminal
 
 CLIENT_KINDS = ("light", "httpx")
 TASK_NOT_FOUND = 24011
@@ -168,10 +169,6 @@ def _wire_error(error: httpx.RequestError | UnexpectedAnswer) -> WireError:
     if isinstance(error, UnexpectedAnswer):
         return WireError(error.status_code, envelope_code(error.content), f"HTTP {error.status_code}, unreadable")
     return WireError(0, None, type(error).__name__)
-
-
-def is_terminal(task: Task | TaskSummary) -> bool:
-    return str(task.status) in ("SUCCESS", "FAILED")
 
 
 def _seen(task: Task | TaskSummary) -> Seen:

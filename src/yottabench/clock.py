@@ -5,7 +5,7 @@ import heapq
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 # Ids count milliseconds from here, which keeps them at 18 digits until 2030 (above 2**53: JavaScript must read text).
@@ -50,24 +50,52 @@ class _Booked:
         self.run = None
 
 
+class Due(Protocol):
+    """Something besides timers that becomes due: asked while time is advanced, so that nothing is passed over."""
+
+    def next_ms(self) -> int | None:
+        """When the first of it is due; None when nothing is to come."""
+        ...
+
+    def run_due(self, now_ms: int) -> None:
+        """Begin all that is due by now; it must not be among `next_ms` any more."""
+        ...
+
+
 class LoopClock:
     """Real time on an event loop: wall time read once, then carried on by the monotonic clock.
 
     A step of the machine's wall clock therefore moves no lease, no retry and no createdAt of a running server.
-    `advance` adds virtual time on top, for whoever does not want to wait for a retry that is due in 15 minutes.
+    `advance` adds virtual time on top, for whoever does not want to wait for a retry that is due in 15 minutes, and
+    `freeze` holds time still, for whoever wants to compare times exactly.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._origin_s = time.time() - time.monotonic()
+        self._started_origin_s = self._origin_s
+        self._frozen_ms: int | None = None
         self._booked: list[_Booked] = []
         self._order = itertools.count()
         self._wake: asyncio.TimerHandle | None = None
         self._wake_ms = 0
+        self._in_control = asyncio.Lock()
 
     def now_ms(self) -> int:
         """Milliseconds since 1970 UTC, plus what `advance` added."""
+        if self._frozen_ms is not None:
+            return self._frozen_ms
         return int((self._origin_s + time.monotonic()) * 1000)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether time stands still; it also does while it is being advanced."""
+        return self._frozen_ms is not None
+
+    @property
+    def ahead_ms(self) -> int:
+        """How far it is ahead of real time; negative after a time of being frozen."""
+        return self.now_ms() - int((self._started_origin_s + time.monotonic()) * 1000)
 
     def call_at(self, due_ms: int, run: Callable[[], None]) -> Timer:
         """See Clock.call_at."""
@@ -76,17 +104,71 @@ class LoopClock:
         self._arm()
         return booked
 
-    def advance(self, milliseconds: int) -> None:
-        """Move time forward; what became due runs on the next turns of the loop, in order of its due time."""
+    async def freeze(self) -> None:
+        """Let time stand still until `thaw`; `advance` still moves it. Harmless when it stands already."""
+        async with self._in_control:
+            self._hold()
+
+    async def thaw(self) -> None:
+        """Let time pass again, from where it stands. Harmless when it does."""
+        async with self._in_control:
+            self._let_go()
+
+    async def advance(self, milliseconds: int, settle: Callable[[], Awaitable[None]], also: Due | None = None) -> None:
+        """Move time forward, and on the way run what becomes due, in the order of its due times.
+
+        Time steps from one due time to the next and stands still at each until `settle` returns, so what happens there
+        is stamped with that time, and what it books for later is met on the way. An error of `settle` ends it where
+        time stands then.
+        """
         if milliseconds < 0:
             raise ValueError(f"Time only moves forward; got {milliseconds} ms.")
-        self._origin_s += milliseconds / 1000
+        async with self._in_control:
+            stood_still = self.frozen
+            now_ms = self._hold()
+            target_ms = now_ms + milliseconds
+            try:
+                await settle()
+                while (due_ms := self._next_due_ms(also)) is not None and due_ms <= target_ms:
+                    now_ms = self._frozen_ms = max(now_ms, due_ms)
+                    if also is not None:
+                        also.run_due(now_ms)
+                    self._run_due()
+                    await settle()
+                self._frozen_ms = target_ms
+            finally:
+                if not stood_still:
+                    self._let_go()
+
+    def _next_due_ms(self, also: Due | None) -> int | None:
+        self._drop_cancelled()
+        found = [self._booked[0].due_ms] if self._booked else []
+        if also is not None and (other_ms := also.next_ms()) is not None:
+            found.append(other_ms)
+        return min(found, default=None)
+
+    def _hold(self) -> int:
+        self._frozen_ms = self.now_ms()
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        return self._frozen_ms
+
+    def _let_go(self) -> None:
+        if self._frozen_ms is None:
+            return
+        # Half a millisecond more: rounding must not make the first answer earlier than the last.
+        self._origin_s = (self._frozen_ms + 0.5) / 1000 - time.monotonic()
+        self._frozen_ms = None
         self._run_due()
 
-    def _arm(self) -> None:
+    def _drop_cancelled(self) -> None:
         while self._booked and self._booked[0].run is None:
             heapq.heappop(self._booked)
-        if not self._booked:
+
+    def _arm(self) -> None:
+        self._drop_cancelled()
+        if not self._booked or self.frozen:
             return
         due_ms = self._booked[0].due_ms
         if self._wake is not None:

@@ -184,6 +184,19 @@ def test_purge_removes_what_is_older_than_the_retention_and_says_how_much(store:
     assert every_line(store, "gone") == ["back"]
 
 
+def test_what_was_purged_no_longer_counts_as_written(tmp_path: Path, clock: SetClock) -> None:
+    store = open_store(tmp_path / "logs.sqlite", clock, max_bytes=10_000)
+    for _ in range(60):
+        store.append("w", "x" * 100)
+    clock.ms += 1
+    store.append("w", "young")
+    assert store.purge(clock.ms + 7 * DAY_MS) == 60
+    for _ in range(60):
+        store.append("w", "y" * 100)
+    assert len(every_line(store)) == 61
+    store.close()
+
+
 def test_purge_gives_the_room_back(tmp_path: Path, clock: SetClock) -> None:
     path = tmp_path / "logs.sqlite"
     store = open_store(path, clock)
@@ -299,6 +312,14 @@ def test_damage_found_while_running_costs_the_old_lines_but_not_the_service(tmp_
     store.append("w", "fresh")
     assert every_line(store) == ["fresh"]
     store.close()
+
+
+def test_damage_met_by_two_at_once_is_put_aside_only_once(store: LogStore) -> None:
+    store.append("w", "old")
+    store._ask(lambda: store._begin_anew(0))
+    store.append("w", "fresh")
+    store._ask(lambda: store._begin_anew(0))
+    assert every_line(store) == ["fresh"]
 
 
 def test_the_file_is_for_its_owner_only(store: LogStore, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 YottaError
  +- InvalidArgument             refused here: nothing was sent (also a ValueError)
- +- ConnectionFailed            no answer arrived; `may_have_taken_effect` says whether the server may have acted
+ +- ConnectionFailed            no answer arrived
  |   +- TimedOut                no answer within the time limit (also a TimeoutError)
- +- WaitTimedOut                a task was still open when the wait for it ended (also a TimeoutError)
+ +- WaitTimedOut                tasks were still open when the wait for them ended (also a TimeoutError)
+ +- TaskFailed                  a task ended FAILED, and the caller asked for an exception then
+ +- JournalError                the journal of a batch cannot be used
+ +- WebhookRefused              what came to a receiver is not genuine, not new, or not readable
  +- ApiError                    an answer arrived and is no success: code, message, HTTP status, beginning of the body
      +- InvalidRequest          10001, 40001, HTTP 400, 413, 422
      +- AuthenticationError     40101, HTTP 401
@@ -20,7 +23,9 @@ YottaError
      +- UnreadableAnswer        neither a success nor an error that can be read
 
 The code decides first, because the service reports some errors in an HTTP 200; the HTTP status decides when there is
-no code, or none known here. Secrets that were sent are blanked out of messages and bodies.
+no code, or none known here. Secrets that were sent are blanked out of messages and bodies. ConnectionFailed and
+ApiError say in `may_have_taken_effect` whether the server may have done what was asked all the same, and in `task_id`
+which task it was about, if any.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from yottabench.client.models import Task
+    from yottabench.client.models import Task, TaskSummary
 
 
 class YottaError(Exception):
@@ -43,15 +48,21 @@ class InvalidArgument(YottaError, ValueError):
 class ConnectionFailed(YottaError):
     """No answer arrived."""
 
-    def __init__(self, message: str, *, operation: str, may_have_taken_effect: bool) -> None:
+    def __init__(
+        self, message: str, *, operation: str, may_have_taken_effect: bool, task_id: str | None = None
+    ) -> None:
         super().__init__(message)
         self.operation = operation
         self.may_have_taken_effect = may_have_taken_effect
         """False only when the server certainly never had the request."""
+        self.task_id = task_id
+        """The task that was asked for or submitted, if any."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) + _next_step(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        make = functools.partial(type(self), operation=self.operation, may_have_taken_effect=self.may_have_taken_effect)
-        return make, self.args
+        return functools.partial(type(self), **vars(self)), self.args
 
 
 class TimedOut(ConnectionFailed, TimeoutError):
@@ -59,11 +70,40 @@ class TimedOut(ConnectionFailed, TimeoutError):
 
 
 class WaitTimedOut(YottaError, TimeoutError):
-    """A task was still open when the time to wait for it was over. `task` is as it was last seen."""
+    """Tasks were still open when the time to wait for them was over."""
+
+    def __init__(self, message: str, task: Task | TaskSummary, open_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message, task, open_ids)
+        self.task = task
+        """One of them, as it was last seen."""
+        self.open_ids = open_ids or (task.task_id,)
+        """The ids of all of them."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class TaskFailed(YottaError):
+    """A task ended FAILED; `task` is that task, with the reason in its `error`."""
 
     def __init__(self, message: str, task: Task) -> None:
         super().__init__(message, task)
         self.task = task
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class JournalError(YottaError):
+    """The journal of a batch is in use, unreadable, or that of another batch. Nothing was sent."""
+
+
+class WebhookRefused(YottaError):
+    """A request to a receiver was refused; `http_status` is what it was answered."""
+
+    def __init__(self, message: str, http_status: int) -> None:
+        super().__init__(message, http_status)
+        self.http_status = http_status
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -74,7 +114,7 @@ class ApiError(YottaError):
 
     hint: ClassVar[str] = ""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all of them are for the reader of the error
         self,
         message: str,
         *,
@@ -83,6 +123,9 @@ class ApiError(YottaError):
         code: int | None = None,
         body: str = "",
         retry_after_s: float | None = None,
+        may_have_taken_effect: bool = False,
+        request_id: str | None = None,
+        task_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -96,11 +139,19 @@ class ApiError(YottaError):
         """The beginning of the body, for people to read."""
         self.retry_after_s = retry_after_s
         """Seconds to wait before trying again, when the server said so."""
+        self.may_have_taken_effect = may_have_taken_effect
+        """Whether the server may have done what was asked all the same."""
+        self.request_id = request_id
+        """The header X-Request-Id of the answer, for the service's support; None when there is none."""
+        self.task_id = task_id
+        """The task that was asked for or submitted, if any."""
 
     def __str__(self) -> str:
         where = f"HTTP {self.http_status}" if self.code is None else f"code {self.code}, HTTP {self.http_status}"
+        if self.request_id is not None:
+            where += f", request {self.request_id}"
         text = f"{self.operation}: {self.message} ({where})"
-        return f"{text} {self.hint}" if self.hint else text
+        return (f"{text} {self.hint}" if self.hint else text) + _next_step(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         details = {name: value for name, value in vars(self).items() if name != "message"}
@@ -157,3 +208,12 @@ class UnreadableAnswer(ApiError):
     """The answer is neither a success nor an error that can be read. Whether the request took effect is not known."""
 
     hint = "Is the base URL right?"
+
+
+def _next_step(error: ConnectionFailed | ApiError) -> str:
+    if error.operation != "submitTask" or not error.may_have_taken_effect or error.task_id is None:
+        return ""
+    return (
+        f" Task {error.task_id} may be in the queue all the same: ask for it with tasks.get, or submit it again under "
+        "the same task_id."
+    )

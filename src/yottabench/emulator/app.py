@@ -1,5 +1,6 @@
 """The fourteen documented operations: which path is which, and what each does."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -90,10 +91,22 @@ class Api:
         if found is None:
             raise _no_such_method(request, operations)
         name, operation = found
-        endpoint = self._endpoint(_decoded(segments[1]), request.namespace)
-        if self._rates is not None:
-            self._rates.check(name, endpoint.record.id, request.namespace)
-        return await operation(endpoint, request, *[_decoded(each) for each in ids])
+
+        def operate() -> Awaitable[Any]:
+            # Looked up in here: after a fault that made it wait, the endpoint may be gone.
+            endpoint = self._endpoint(_decoded(segments[1]), request.namespace)
+            if self._rates is not None:
+                self._rates.check(name, endpoint.record.id, request.namespace)
+            return operation(endpoint, request, *[_decoded(each) for each in ids])
+
+        return await self._past_faults(name, segments[1], request, operate)
+
+    async def _past_faults(
+        self, name: str, endpoint_id: str, request: Request, operate: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        if not self._on.faults.armed:
+            return await operate()
+        return await self._on.faults.answer(name, endpoint_id, request.namespace, operate)
 
     def _shape(self, rest: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if rest in self._routes:
@@ -114,9 +127,9 @@ class Api:
 
     async def _collection(self, request: Request) -> Any:
         if request.method == "POST":
-            return await self._create(request)
+            return await self._past_faults("createEndpoint", "", request, lambda: self._create(request))
         if request.method == "GET":
-            return self._list(request)
+            return await self._past_faults("listEndpoints", "", request, lambda: self._list(request))
         raise _no_such_method(request, ("GET", "POST"))
 
     async def _create(self, request: Request) -> Any:
@@ -140,7 +153,7 @@ class Api:
         endpoint.start()
         return endpoint
 
-    def _list(self, request: Request) -> Any:
+    async def _list(self, request: Request) -> Any:
         wanted = requests.query_statuses(requests.read_query(request.query), ENDPOINT_STATUSES)
         return [
             views.endpoint_view(endpoint)
@@ -213,12 +226,10 @@ class Api:
         worker = self._worker(endpoint, requests.path_id(worker_id, "workerId", 64))
         query = requests.read_query(request.query)
         try:
-            page = self._on.logs.query(
-                str(worker.id),
-                parse_log_query({name: requests.single(query, name) or "" for name in query}),
-            )
+            wanted = parse_log_query({name: requests.single(query, name) or "" for name in query})
         except InvalidLogQuery as error:
             raise ApiError(Code.INVALID, f"{error.field} {error.message}") from None
+        page = await asyncio.to_thread(self._on.logs.query, str(worker.id), wanted)  # may wait for its writer
         after = page.next
         return {
             "logs": [
@@ -356,4 +367,5 @@ def _no_such_method(request: Request, methods: Any) -> ApiError:
         Code.INVALID,
         f"{request.method} is no method of this path. Use {' or '.join(methods)}.",
         http_status=405,
+        allow=", ".join(methods),
     )

@@ -38,13 +38,20 @@ class ApiError(Exception):
     """A request is refused: `code` for programs, `message` for people (what, which, what next)."""
 
     def __init__(
-        self, code: Code, message: str, *, http_status: int | None = None, retry_after_s: int | None = None
+        self,
+        code: int,
+        message: str,
+        *,
+        http_status: int | None = None,
+        retry_after_s: int | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.http_status = http_status if http_status is not None else HTTP_STATUS[code]
+        self.http_status = http_status if http_status is not None else HTTP_STATUS[Code(code)]
         self.retry_after_s = retry_after_s
+        self.allow = allow
 
 
 def endpoint_not_found(endpoint_id: str) -> ApiError:

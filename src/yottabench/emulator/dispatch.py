@@ -101,6 +101,13 @@ class Ended(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class _Lease(msgspec.Struct, frozen=True):
+    """A task in a worker's hands: until when, and the way to end it before the worker does."""
+
+    deadline_ms: int
+    patience: asyncio.Timeout
+
+
 class Dispatcher:
     """One endpoint's queue meets its workers: oldest task first, longest idle worker first."""
 
@@ -123,6 +130,7 @@ class Dispatcher:
         self._stats = stats
         self._ready = ReadyQueue(store, endpoint_id)
         self._idle: deque[ReadyWorker] = deque()
+        self._leases: dict[int, _Lease] = {}  # by the seq of the task
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -146,6 +154,24 @@ class Dispatcher:
         """Give it no other task; what it has in hand goes on."""
         worker.accepting = False
         self._idle = deque(other for other in self._idle if other is not worker)
+
+    # ---- when time is advanced
+
+    @property
+    def busy(self) -> int:
+        """How many tasks are being moved right now; those in the hands of workers are not."""
+        return len(self._under_way) - len(self._leases)
+
+    def next_ms(self) -> int | None:
+        """When the first lease ends; None when there is none."""
+        return min((lease.deadline_ms for lease in self._leases.values()), default=None)
+
+    def end_leases(self, now_ms: int) -> None:
+        """End the leases whose time is over. Without `advance` the call to the worker ends by its own timeout."""
+        for seq, lease in list(self._leases.items()):
+            if lease.deadline_ms <= now_ms:
+                del self._leases[seq]
+                lease.patience.reschedule(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         """End what is under way; leased tasks stay leased in the store, whose recovery queues them again."""
@@ -183,8 +209,9 @@ class Dispatcher:
             self._pump()
 
     async def _run(self, task: ReadyTask, worker: ReadyWorker) -> None:
+        deadline_ms = self._clock.now_ms() + int(self._settings.worker_timeout_s * 1000)
         try:
-            leased = await self._lease(task, worker)
+            leased = await self._lease(task, worker, deadline_ms)
         except StoreError:
             # Still queued in the store: it keeps its place, and the store is given a moment.
             self._ready.put_back(task)
@@ -195,31 +222,32 @@ class Dispatcher:
             self._release(worker)
             return
         task.fence += 1
-        end = await self._call(task, worker)
+        end = await self._call(task, worker, deadline_ms)
         self._release(worker)
         if isinstance(end, Ended):
             await self._finish(task, end)
         else:
             await self._return(task, worker, end)
 
-    async def _lease(self, task: ReadyTask, worker: ReadyWorker) -> Moved:
-        now_ms = self._clock.now_ms()
+    async def _lease(self, task: ReadyTask, worker: ReadyWorker, deadline_ms: int) -> Moved:
         return await self._writer.commit(
             base.LeaseTask(
                 seq=task.seq,
                 fence=task.fence,
                 worker_id=worker.id,
                 worker_url=worker.caller.url(task.worker_port),
-                deadline_ms=now_ms + int(self._settings.worker_timeout_s * 1000),
-                now_ms=now_ms,
+                deadline_ms=deadline_ms,
+                now_ms=self._clock.now_ms(),
             )
         )
 
-    async def _call(self, task: ReadyTask, worker: ReadyWorker) -> Ended | Returned:
+    async def _call(self, task: ReadyTask, worker: ReadyWorker, deadline_ms: int) -> Ended | Returned:
         try:
             payload = task.input if task.input is not None else self._store.task_input(task.seq)
             headers = forwarded_headers(task, self._endpoint_id)
-            answer = await worker.caller.post(task.worker_port, task.process_uri, headers, payload)
+            async with asyncio.timeout(None) as patience:
+                self._leases[task.seq] = _Lease(deadline_ms, patience)
+                answer = await worker.caller.post(task.worker_port, task.process_uri, headers, payload)
         except http1.AnswerTooLarge:
             return _failed(f"Worker {worker.id} answered with more than {OUTPUT_MAX_BYTES} bytes.")
         except http1.BadAnswer as error:
@@ -228,6 +256,10 @@ class Dispatcher:
             return Returned(str(error))
         except StoreError as error:
             return Returned(str(error))
+        except TimeoutError:
+            return Returned(f"Worker {worker.id} gave no complete answer before its lease ended.")
+        finally:
+            self._leases.pop(task.seq, None)
         return ended_by(answer)
 
     async def _finish(self, task: ReadyTask, end: Ended) -> None:
@@ -262,7 +294,9 @@ class Dispatcher:
         # A worker that is gone leaves the task to the others at once; one that is there and fails may need a moment.
         next_ms = None if worker.leaving or worker.gone else now_ms + (_RETRY_FIRST_MS << (2 * (strikes - 1)))
         moved = await self._writer.insist(
-            base.ReturnTask(seq=task.seq, fence=task.fence, strike=strike, next_ms=next_ms, now_ms=now_ms)
+            base.ReturnTask(
+                seq=task.seq, fence=task.fence, strike=strike, next_ms=next_ms, now_ms=now_ms, reason=end.reason
+            )
         )
         if moved is Moved.STALE:
             return

@@ -10,8 +10,9 @@ import attrs
 import msgspec
 
 from yottabench.clock import Clock, Ids
-from yottabench.emulator.dispatch import Dispatcher
+from yottabench.emulator.dispatch import Dispatcher, WorkerCaller
 from yottabench.emulator.drivers.base import Driver, WorkerSpec
+from yottabench.emulator.faults import Faults, FaultyCaller
 from yottabench.emulator.limits import STORE_RETRY_MS
 from yottabench.emulator.logs import LogStore
 from yottabench.emulator.prices import worker_usd_per_hour
@@ -57,6 +58,7 @@ class Services:
     outbox: Outbox
     stats: Stats
     drivers: tuple[Driver, ...]
+    faults: Faults
 
 
 class Endpoint:
@@ -93,12 +95,27 @@ class Endpoint:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self.dispatcher.close()
 
+    async def end(self) -> None:
+        """Forgotten: no draining, nothing more is written down, and its workers are gone on return."""
+        self.deleted = True
+        self.record.should_run = False
+        await self.close()
+        await asyncio.gather(*(worker.destroy() for worker in self.live_workers))
+
     # ---- what it shows
 
     @property
     def running_workers(self) -> int:
         """Workers that take tasks."""
         return sum(worker.record.status is WorkerStatus.RUNNING for worker in self._workers.values())
+
+    @property
+    def domain(self) -> str | None:
+        """Under which host name the gateway leads to it; None when it does not."""
+        if self.record.spec.service_mode != "ALB":
+            return None
+        settings = self._on.settings
+        return f"{self.record.id}.{settings.gateway_domain or f'localhost:{settings.port}'}"
 
     @property
     def live_workers(self) -> list[Worker]:
@@ -237,8 +254,19 @@ class Endpoint:
             updated_ms=now_ms,
         )
         driver = next(driver for driver in self._on.drivers if driver.takes(spec.image))
-        worker = self._workers[record.id] = Worker(record, driver, self.dispatcher, self._save_worker)
+        dispatcher = self.dispatcher if spec.service_mode == "QUEUE" else None
+        worker = self._workers[record.id] = Worker(record, driver, dispatcher, self._save_worker, self._past_faults)
         self._spawn(self._live(worker))
+
+    def _past_faults(self, worker_id: int, caller: WorkerCaller) -> WorkerCaller:
+        return FaultyCaller(
+            caller,
+            self._on.faults,
+            worker_id=worker_id,
+            endpoint_id=self.record.id,
+            namespace=self.record.namespace,
+            timeout_s=self._on.settings.worker_timeout_s,
+        )
 
     async def _live(self, worker: Worker) -> None:
         spec = self.record.spec
@@ -254,6 +282,8 @@ class Endpoint:
                 env={variable.key: variable.value for variable in spec.environment},
                 command=spec.initialization_command,
                 seed=zlib.crc32(f"{settings.seed}/{worker_id}".encode()),
+                registry=spec.image_registry,
+                gpus=spec.resources[0].gpu_count,
             ),
             lambda line: self._on.logs.append(worker_id, line),
             self._on.clock.now_ms,

@@ -1,6 +1,8 @@
 """uvicorn's HTTP protocol with what it lacks towards strangers: deadlines, header caps, errors in the envelope."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Collection
 from typing import Any
 
@@ -50,7 +52,21 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.deadline_s = self.loop.time() + BODY_DEADLINE_S
+        self.scope["extensions"] = {
+            "yottabench.body_deadline": {"lift": self._lift_deadline},
+            "yottabench.connection": {"reset": self._reset},
+        }
         super().on_headers_complete()
+
+    def _lift_deadline(self) -> None:
+        self.deadline_s = None
+
+    def _reset(self) -> None:
+        # Without lingering the peer gets a reset rather than an orderly end.
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def on_message_complete(self) -> None:
         self.deadline_s = None

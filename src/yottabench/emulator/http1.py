@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
 
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+_T = TypeVar("_T")
+
 # Everything of an answer that is not body: headers, interim answers, chunk framing, trailers. Real ones need 8 KB.
-_HEADER_MAX_BYTES = 64 * 1024
+HEADER_MAX_BYTES = 64 * 1024
 # What one chunk may add to that: its length, its line ends, a short extension.
 _CHUNK_FRAMING_BYTES = 64
 # Node and uvicorn close an idle connection after 5 s; giving it up first avoids the race of sending into a closing one.
-_IDLE_TIMEOUT_S = 4.0
+IDLE_TIMEOUT_S = 4.0
 
 
 class Http1Error(Exception):
@@ -178,8 +181,8 @@ class _Connection(asyncio.Protocol):
             self._fail(BadAnswer(f"{self._peer} did not answer in HTTP/1.x: {error}."))
         else:
             framing_bytes = self._raw_bytes - self._body_bytes - self._chunks * _CHUNK_FRAMING_BYTES
-            if framing_bytes > _HEADER_MAX_BYTES:
-                self._fail(BadAnswer(f"{self._peer} sent more than {_HEADER_MAX_BYTES} bytes of headers."))
+            if framing_bytes > HEADER_MAX_BYTES:
+                self._fail(BadAnswer(f"{self._peer} sent more than {HEADER_MAX_BYTES} bytes of headers."))
 
     def eof_received(self) -> None:
         self.reusable = False
@@ -274,9 +277,30 @@ class _Connection(asyncio.Protocol):
         self._fail(AnswerTimeout(f"{self._peer} gave no complete answer within {timeout_s:g} s."))
 
 
-def _authority(name: str, port: int, default_port: int) -> bytes:
+def authority_of(name: str, port: int, default_port: int) -> bytes:
+    """The value of the Host header; raises UnicodeError for a name that cannot be in one."""
     host = f"[{name}]".encode("ascii") if ":" in name else name.encode("ascii" if name.isascii() else "idna")
     return host if port == default_port else b"%b:%d" % (host, port)
+
+
+async def connected(host: str, port: int, use: Callable[[socket.socket], Awaitable[_T]]) -> _T:
+    """What `use` makes of a socket connected to the first address of `host` that accepts; OSError when none does."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    last_error: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            return await use(sock)
+        except OSError as error:
+            sock.close()
+            last_error = error
+        except BaseException:
+            sock.close()
+            raise
+    raise last_error or OSError("the name has no address")
 
 
 class Http1Pool:
@@ -294,7 +318,7 @@ class Http1Pool:
         *,
         tls: ssl.SSLContext | None = None,
         server_name: str | None = None,
-        idle_timeout_s: float = _IDLE_TIMEOUT_S,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
         max_idle: int = 64,
     ) -> None:
         self._host = host
@@ -307,7 +331,7 @@ class Http1Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
         self._peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        authority = _authority(self._server_name, port, 443 if tls else 80)
+        authority = authority_of(self._server_name, port, 443 if tls else 80)
         self._after_target = b" HTTP/1.1\r\nHost: " + authority + b"\r\n"
 
     async def request(
@@ -391,21 +415,7 @@ class Http1Pool:
 
     async def _open(self) -> _Connection:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        last_error: OSError | None = None
-        for family, kind, protocol, _, address in found:
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, address)
-                return await self._wrap(loop, sock)
-            except OSError as error:
-                sock.close()
-                last_error = error
-            except BaseException:
-                sock.close()
-                raise
-        raise last_error or OSError("the name has no address")
+        return await connected(self._host, self._port, lambda sock: self._wrap(loop, sock))
 
     async def _wrap(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> _Connection:
         _, connection = await loop.create_connection(

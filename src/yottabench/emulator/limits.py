@@ -45,3 +45,15 @@ READY_WINDOW_BYTES = 16 * 1024 * 1024  # of inputs held in that window; later on
 STORE_RETRY_MS = 500  # until a change that the store refused (a full disk, say) is tried again
 HEADER_DEADLINE_S = 10  # from the first byte (or the connect) to the end of the header block
 BODY_DEADLINE_S = 60  # from there to the end of the body: 10 MB over a slow line
+
+# Of the control surface.
+CONTROL_BODY_MAX_BYTES = 64 * 1024  # rules and numbers
+SNAPSHOT_MAX_TASKS = 100_000  # it is made in memory; more is better copied as a data folder
+SNAPSHOT_MAX_BYTES = 256 * 1024 * 1024  # of one that is sent
+DELIVERY_PAGE_MAX = 1000  # a page answers in one read of the store
+FAULT_RULES_MAX = 1000  # each request asks all of them
+FAULT_LATENCY_MAX_MS = 24 * 3600 * 1000
+ADVANCE_MAX_S = 10 * 366 * 24 * 3600  # dates stay within four digits
+SETTLE_TIMEOUT_S = 60.0  # of real time, at each step of an advance: longer than any send that is waited for
+SWEEP_MS = 3600 * 1000  # between two looks for what retention lets go
+SWEEP_PORTION = 500  # tasks per commit: others wait no longer than for this

@@ -19,6 +19,7 @@ from yottabench.emulator.control import Control
 from yottabench.emulator.drivers.base import Driver
 from yottabench.emulator.drivers.sim import SimDriver
 from yottabench.emulator.endpoints import Services, fail_open_tasks
+from yottabench.emulator.faults import Faults
 from yottabench.emulator.guard import GuardedProtocol, sweep
 from yottabench.emulator.limits import LOG_BYTES_PER_WORKER, RETENTION_MS
 from yottabench.emulator.logs import LogStore
@@ -56,7 +57,8 @@ class Emulator:
             now_ms=self._clock.now_ms,
         )
         stats = Stats()
-        self._outbox = Outbox(settings, self._clock, self._store, self._writer, stats)
+        self._faults = Faults(self._clock)
+        self._outbox = Outbox(settings, self._clock, self._store, self._writer, stats, self._faults)
         self._drivers: tuple[Driver, ...] = (SimDriver(),)
         self._on = Services(
             settings=settings,
@@ -68,6 +70,7 @@ class Emulator:
             outbox=self._outbox,
             stats=stats,
             drivers=self._drivers,
+            faults=self._faults,
         )
         self._api = Api(self._on)
         self.control = Control(stats, self._writer)

@@ -46,5 +46,18 @@ class Settings:
     """Hosts, besides those of this machine's loopback, that webhooks may be sent to."""
     api_keys: frozenset[str] = attrs.field(default=frozenset(), repr=False)
     """The keys that are let in. Empty: any non-empty key, each its own namespace; only on a loopback address."""
+    images: Path | None = None
+    """The file that says what images run as. None: `images.toml` in the data folder, when there is one."""
+    drivers: tuple[str, ...] = ()
+    """Drivers to ask, in this order, for images that the images file does not name: `docker`, or those of installed
+    packages. What none of them takes is simulated."""
+    docker_gpus: bool = False
+    """Give each container as many GPUs as the endpoint's `gpuCount`; the Docker host must have them."""
+    cold_start_s: float = 0.0
+    """Median time that a simulated worker takes to become ready; drawn for each from a log-normal distribution."""
+    gateway_timeout_s: float = 600.0
+    """How long a worker of an ALB endpoint, or its client, may be silent in the middle of a request."""
+    gateway_domain: str = ""
+    """ALB endpoints are reached as `<id>.` and this, which is what `domain` shows. Empty: `localhost:<port>`."""
     seed: int = 0
     """Of everything drawn by chance, such as the service times of simulated workers."""

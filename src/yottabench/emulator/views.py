@@ -73,6 +73,7 @@ def endpoint_view(endpoint: Endpoint) -> dict[str, Any]:
         "containerVolumeInGb": spec.container_volume_in_gb,
         "environmentVars": spec.environment,
         "expose": spec.expose,
+        "domain": endpoint.domain,
         "createdAt": iso(record.created_ms),
         "updatedAt": iso(record.updated_ms),
     }

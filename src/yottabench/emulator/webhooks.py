@@ -8,15 +8,16 @@ import ipaddress
 import logging
 import ssl
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
-from yottabench.clock import Clock
+from yottabench.clock import Clock, Timer
 from yottabench.emulator import http1
+from yottabench.emulator.faults import Faults
 from yottabench.emulator.limits import (
     DELIVERIES_PER_DESTINATION,
     DELIVERY_ANSWER_MAX_BYTES,
@@ -44,16 +45,29 @@ _log = logging.getLogger("yottabench.webhooks")
 Address = tuple[str, str, int]  # scheme, host, port
 
 
+class _Held:
+    """A delivery in the window: what it waits for, or what sends it."""
+
+    __slots__ = ("sending", "timer")
+
+    def __init__(self) -> None:
+        self.timer: Timer | None = None
+        self.sending: asyncio.Task[None] | None = None
+
+
 class Outbox:
     """Every delivery that is due goes out; deliveries to one host and port share a few places and a queue."""
 
-    def __init__(self, settings: Settings, clock: Clock, store: Store, writer: Writer, stats: Stats) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, store: Store, writer: Writer, stats: Stats, faults: Faults
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._store = store
         self._writer = writer
         self._stats = stats
-        self._held: set[int] = set()
+        self._faults = faults
+        self._held: dict[int, _Held] = {}
         self._spilled = True  # a store that was opened may hold deliveries
         self._destinations: dict[Address, _Destination] = {}
         self._under_way: set[asyncio.Task[None]] = set()
@@ -75,6 +89,34 @@ class Outbox:
             return
         self._hold(delivery)
 
+    def resend(self, delivery: DueDelivery) -> None:
+        """A delivery that was just made due again on request, whatever it waited for."""
+        held = self._held.get(delivery.id)
+        if held is None:
+            self.add(delivery)
+        elif held.timer is not None:
+            held.timer.cancel()
+            self._enqueue(delivery)
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Deliveries that were removed: those that wait are not sent, those under way are broken off."""
+        for delivery_id in ids:
+            held = self._held.pop(delivery_id, None)
+            if held is not None and held.timer is not None:
+                held.timer.cancel()
+            if held is not None and held.sending is not None:
+                held.sending.cancel()
+
+    @property
+    def busy(self) -> int:
+        """How many deliveries are under way; those that only wait for a time are not."""
+        return len(self._under_way) - self._faults.waiting_sends
+
+    @property
+    def pending(self) -> int:
+        """How many deliveries are held in memory, due now or later."""
+        return len(self._held)
+
     async def close(self) -> None:
         """End what is under way; the store's recovery makes it due again."""
         self._closed = True
@@ -87,18 +129,27 @@ class Outbox:
     def _hold(self, delivery: DueDelivery) -> None:
         if delivery.id in self._held or self._closed:
             return
-        self._held.add(delivery.id)
+        self._held[delivery.id] = _Held()
         if delivery.next_ms <= self._clock.now_ms():
             self._enqueue(delivery)
         else:
-            self._clock.call_at(delivery.next_ms, lambda: self._enqueue(delivery))
+            self._enqueue_at(delivery, delivery.next_ms)
+
+    def _enqueue_at(self, delivery: DueDelivery, due_ms: int) -> None:
+        held = self._held.get(delivery.id)
+        if held is not None:
+            held.timer = self._clock.call_at(due_ms, lambda: self._enqueue(delivery))
 
     def _let_go(self, delivery: DueDelivery) -> None:
-        self._held.discard(delivery.id)
+        self._held.pop(delivery.id, None)
         if self._spilled and len(self._held) < DELIVERY_WINDOW // 2:
             self.load()
 
     def _enqueue(self, delivery: DueDelivery) -> None:
+        held = self._held.get(delivery.id)
+        if held is None:
+            return
+        held.timer = None
         address = address_of(delivery.url)
         destination = self._destinations.get(address)
         if destination is None:
@@ -108,13 +159,17 @@ class Outbox:
 
     def _pump(self, destination: "_Destination") -> None:
         while destination.queue and destination.inflight < DELIVERIES_PER_DESTINATION and not self._closed:
-            destination.inflight += 1
-            self._spawn(self._send(destination.queue.popleft(), destination))
+            delivery = destination.queue.popleft()
+            held = self._held.get(delivery.id)
+            if held is not None:
+                destination.inflight += 1
+                held.sending = self._spawn(self._send(delivery, destination))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
+        return task
 
     async def _send(self, delivery: DueDelivery, destination: "_Destination") -> None:
         try:
@@ -124,28 +179,36 @@ class Outbox:
                     return
                 finished = None if delivery.task_seq is None else self._store.finished_task(delivery.task_seq)
             except StoreError:
-                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, lambda: self._enqueue(delivery))
+                self._enqueue_at(delivery, self._clock.now_ms() + STORE_RETRY_MS)
                 return
             now_ms = self._clock.now_ms()
             body = delivery.body or b"null" if finished is None else task_body(finished, delivery.attempts + 1, now_ms)
-            note = await destination.post(delivery, body, now_ms // 1000)
+            note = await self._post(destination, delivery, body, now_ms)
         finally:
             destination.inflight -= 1
             self._pump(destination)
-        await self._write_down(delivery, note)
+        await self._write_down(delivery, note, now_ms)
 
-    async def _write_down(self, delivery: DueDelivery, note: str | None) -> None:
+    async def _post(self, destination: "_Destination", delivery: DueDelivery, body: bytes, now_ms: int) -> str | None:
+        def post() -> Coroutine[Any, Any, str | None]:
+            return destination.post(delivery, body, now_ms // 1000)
+
+        if not self._faults.armed:
+            return await post()
+        return await self._faults.send(destination.name, self._settings.webhook_timeout_s, post)
+
+    async def _write_down(self, delivery: DueDelivery, note: str | None, started_ms: int) -> None:
         now_ms = self._clock.now_ms()
         ladder = self._settings.webhook_retry_s
         next_ms = now_ms
-        if note is None:
+        if note is None or delivery.once:
             state = DeliveryState.ACKED
         elif delivery.attempts < len(ladder):
             state = DeliveryState.DUE
             next_ms += int(ladder[delivery.attempts] * 1000)
         else:
             state = DeliveryState.EXHAUSTED
-        end = EndDelivery(id=delivery.id, state=state, next_ms=next_ms, note=note, now_ms=now_ms)
+        end = EndDelivery(id=delivery.id, state=state, next_ms=next_ms, note=note, now_ms=now_ms, started_ms=started_ms)
         await self._writer.insist(end)
         self._stats.add(f"deliveries_{state.name.lower()}")
         self._let_go(delivery)
@@ -164,6 +227,12 @@ class _Destination:
         self._pools: dict[str, http1.Http1Pool] = {}
         self.queue: deque[DueDelivery] = deque()
         self.inflight = 0
+
+    @property
+    def name(self) -> str:
+        """host:port, as rules of faults have it."""
+        _, host, port = self._address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def post(self, delivery: DueDelivery, body: bytes, now_s: int) -> str | None:
         """Send once. None: acknowledged; else why not."""

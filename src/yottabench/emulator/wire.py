@@ -1,8 +1,10 @@
 """ASGI in, envelope out: bodies with a cap, keys, errors; knows nothing of endpoints and tasks."""
 
+import asyncio
 import hashlib
 import hmac
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
@@ -10,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from yottabench.emulator.codes import ApiError, Code
+from yottabench.emulator.faults import BrokenAnswer, Rule
 from yottabench.emulator.limits import BODY_MAX_BYTES, HEADER_MAX_COUNT
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.store.base import StoreError
@@ -19,6 +22,22 @@ _log = logging.getLogger("yottabench.http")
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Document(msgspec.Struct, frozen=True):
+    """An answer outside of the envelope, for readers who expect another form."""
+
+    content_type: bytes
+    body: bytes
+
+
+class Inside(Protocol):
+    """Answers what is no part of the documented API: paths under /_emulator/."""
+
+    async def __call__(self, scope: Scope, receive: Receive) -> Any:
+        """The `data` of the envelope, or a Document; raises ApiError."""
+        ...
+
 
 _SUCCESS = b'{"message":"success","code":10000,"data":'
 _encode = msgspec.json.Encoder().encode
@@ -48,24 +67,31 @@ class Handler(Protocol):
 class Wire:
     """The ASGI application."""
 
-    def __init__(self, settings: Settings, api: Handler, control: Callable[[Scope], Any]) -> None:
+    def __init__(self, settings: Settings, api: Handler, control: Inside) -> None:
         self._keys = tuple(key.encode("latin-1") for key in settings.api_keys)
         self._envelope200 = settings.error_style == "envelope200"
         self._api = api
         self._control = control
+        self.answers: Counter[int] = Counter()  # by HTTP status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection event, as ASGI has it."""
         if scope["type"] != "http":
             return
         status = 200
-        retry_after_s = None
+        refused = None
         try:
             data = await self._answer(scope, receive)
+            if isinstance(data, Document):
+                await _send_body(send, 200, [(b"content-type", data.content_type)], data.body)
+                return
             body = b"".join((_SUCCESS, _encode(data), b"}"))
+        except BrokenAnswer as broken:
+            await _break(broken.rule, scope, receive, send)
+            return
         except ApiError as error:
+            refused = error
             status, body = self._refusal(error)
-            retry_after_s = error.retry_after_s
         except StoreError:
             status, body = self._refusal(
                 ApiError(
@@ -78,11 +104,8 @@ class Wire:
             status, body = self._refusal(
                 ApiError(Code.SYSTEM_ERROR, "System error. The request may or may not have taken effect.")
             )
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        if retry_after_s is not None:
-            headers.append((b"retry-after", b"%d" % retry_after_s))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        self.answers[status] += 1
+        await _send_json(send, status, body, refused)
 
     def _refusal(self, error: ApiError) -> tuple[int, bytes]:
         # Transport errors keep their status: no business answer of the live service was seen to hide those.
@@ -95,12 +118,13 @@ class Wire:
         method: str = scope["method"]
         key, length = _read_headers(scope["headers"])
         if path.startswith("/_emulator/"):
-            return self._control(scope)
-        namespace = self._namespace(key)
-        body = await _read_body(receive, length) if method not in {"GET", "DELETE"} else b""
+            return await self._control(scope, receive)
+        namespace = self.namespace(key)
+        body = await read_body(receive, length) if method not in {"GET", "DELETE"} else b""
         return await self._api.handle(Request(method, path, scope["query_string"], namespace, body))
 
-    def _namespace(self, key: bytes) -> str:
+    def namespace(self, key: bytes) -> str:
+        """Whose the key is; raises ApiError (401) when it is let in nowhere."""
         if not key:
             raise ApiError(Code.UNAUTHENTICATED, "No API key was sent. Send it in the X-Api-Key header.")
         # All of them are compared, so that the time tells nothing of which one came close.
@@ -108,6 +132,27 @@ class Wire:
         if self._keys and not any(matches):
             raise ApiError(Code.UNAUTHENTICATED, "This API key is not known here. Send one that is.")
         return namespace_of(key)
+
+
+async def send_error(send: Send, error: ApiError) -> None:
+    """Answer with the envelope and the status of `error`, whatever the error style is."""
+    body = _encode({"message": error.message, "code": int(error.code), "data": None})
+    await _send_json(send, error.http_status, body, error)
+
+
+async def _send_json(send: Send, status: int, body: bytes, error: ApiError | None) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if error is not None and error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if error is not None and error.allow is not None:
+        headers.append((b"allow", error.allow.encode()))
+    await _send_body(send, status, headers, body)
+
+
+async def _send_body(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 @lru_cache(maxsize=1024)
@@ -131,9 +176,29 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, int | None
     return key, length
 
 
-async def _read_body(receive: Receive, length: int | None) -> bytes:
-    if length is not None and length > BODY_MAX_BYTES:
-        raise _too_large(length)
+async def _break(rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+    if rule.kind == "garbage":
+        await _send_body(send, 200, [(b"content-type", b"application/json")], rule.garbage())
+        return
+    if rule.kind == "drop":
+        leaving = [asyncio.ensure_future(_left(receive)), asyncio.ensure_future(rule.lifted.wait())]
+        await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+        for each in leaving:
+            each.cancel()
+    scope["extensions"]["yottabench.connection"]["reset"]()
+    await _left(receive)  # else the server finds that there was no answer, and tries to give one
+
+
+async def _left(receive: Receive) -> bool:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    return True
+
+
+async def read_body(receive: Receive, length: int | None, max_bytes: int = BODY_MAX_BYTES) -> bytes:
+    """The whole body of a request whose Content-Length is `length`; raises ApiError (413) when it is too large."""
+    if length is not None and length > max_bytes:
+        raise _too_large(length, max_bytes)
     message = await receive()
     if not message.get("more_body", False):
         body: bytes = message.get("body", b"")
@@ -146,14 +211,14 @@ async def _read_body(receive: Receive, length: int | None) -> bytes:
             raise ApiError(Code.INVALID, "The connection ended before the body was complete.")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
-        if size > BODY_MAX_BYTES:
-            raise _too_large(size)
+        if size > max_bytes:
+            raise _too_large(size, max_bytes)
     return b"".join(parts)
 
 
-def _too_large(size: int) -> ApiError:
+def _too_large(size: int, max_bytes: int) -> ApiError:
     return ApiError(
         Code.INVALID,
-        f"The body has {size} bytes or more; at most {BODY_MAX_BYTES} are taken. Send large data by reference.",
+        f"The body has {size} bytes or more; at most {max_bytes} are taken. Send large data by reference.",
         http_status=413,
     )

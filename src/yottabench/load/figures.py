@@ -19,6 +19,7 @@ class Window:
     """One stretch of the run; counts are tasks, latencies are those of the tasks due in it."""
 
     start_s: float
+    length_s: float
     due: int = 0
     accepted: int = 0
     ended: int = 0
@@ -75,8 +76,10 @@ def measure(journals: Sequence[Journal], duration_s: float) -> Figures:
     figures = Figures()
     span_s = max([duration_s, *(_latest(journal) for journal in journals)])
     figures.window_s = max(1.0, math.ceil(span_s / MOST_WINDOWS))
-    count = max(1, math.ceil(span_s / figures.window_s))
-    figures.windows = [Window(n * figures.window_s) for n in range(count)]
+    # What would be less than half a window at the end makes the last one longer: its rate would say nothing.
+    starts_s = [n * figures.window_s for n in range(max(1, round(span_s / figures.window_s)))]
+    ends_s = [*starts_s[1:], max(span_s, starts_s[-1] + 0.5 * figures.window_s)]
+    figures.windows = [Window(start_s, end_s - start_s) for start_s, end_s in zip(starts_s, ends_s, strict=True)]
     for journal in journals:
         for row in range(len(journal)):
             _count(figures, journal, row)
@@ -173,11 +176,11 @@ def series(figures: Figures) -> list[dict[str, Any]]:
         entries.append(
             {
                 "t_s": window.start_s,
-                "due_per_s": round(window.due / figures.window_s, 3),
-                "accepted_per_s": round(window.accepted / figures.window_s, 3),
-                "ended_per_s": round(window.ended / figures.window_s, 3),
-                "throttled_per_s": round(window.throttled / figures.window_s, 3),
-                "failed_per_s": round(window.failed / figures.window_s, 3),
+                "due_per_s": round(window.due / window.length_s, 3),
+                "accepted_per_s": round(window.accepted / window.length_s, 3),
+                "ended_per_s": round(window.ended / window.length_s, 3),
+                "throttled_per_s": round(window.throttled / window.length_s, 3),
+                "failed_per_s": round(window.failed / window.length_s, 3),
                 "late_max_ms": round(window.late_max_s * 1000, 3),
                 "e2e_p50_ms": _percentile_ms(ordered, 50),
                 "e2e_p95_ms": _percentile_ms(ordered, 95),

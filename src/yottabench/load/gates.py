@@ -14,7 +14,7 @@ METRICS = {
     "submit_p50_ms": "from the due time until the submit was acknowledged, median",
     "submit_p95_ms": "from the due time until the submit was acknowledged, 95th percentile",
     "submit_p99_ms": "from the due time until the submit was acknowledged, 99th percentile",
-    "error_rate": "refused submits and failed tasks, as a share of the tasks sent",
+    "error_rate": "submits refused or not answered and tasks failed, as a share of the tasks sent",
     "throttle_rate": "submits answered 429, as a share of the tasks sent",
     "completed_per_s": "tasks seen to end per second, while tasks were due",
 }

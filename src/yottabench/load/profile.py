@@ -63,12 +63,20 @@ class Arrivals:
 
 @attrs.frozen
 class EndpointSettings:
-    """The QUEUE endpoint that is made for a run when none is given."""
+    """The QUEUE endpoint that is made for a run when none is given.
+
+    `scale_env` names a variable of the workers that is set to 1 / arrivals.time_scale, so that simulated work shrinks
+    with the time between arrivals.
+    """
 
     image: str = setting("sim/echo")
     workers: int = setting(2, low=0, high=1000)
     env: dict[str, str] = attrs.field(factory=dict)
     scale_env: str | None = setting(None)
+    region: str = setting("us-east-1")
+    gpu_type: str = setting("NVIDIA_RTX_4090_24G")
+    gpu_count: int = setting(1, low=1, high=64)
+    container_volume_gb: int = setting(20, low=20, high=1_048_576)
     ready_timeout_s: float = setting(600.0, low=1, high=7200)
 
 

@@ -65,7 +65,7 @@ def gate_values(figures: Figures, duration_s: float) -> dict[str, float | None]:
     """Every figure that a gate can name."""
     sent = figures.sent or None
     values: dict[str, float | None] = {
-        "error_rate": (figures.refused + figures.failed) / sent if sent else None,
+        "error_rate": (figures.refused + figures.unknown + figures.failed) / sent if sent else None,
         "throttle_rate": figures.throttled / sent if sent else None,
         "completed_per_s": figures.ended / _busy_s(figures, duration_s) if figures.ended else None,
         "e2e_max_ms": figures.e2e.max_ms,

@@ -27,7 +27,8 @@ class WorkerSpec:
     """One worker to start.
 
     `port` and `protocol` are the endpoint's `expose` (None without one). `env` and `command` may hold secrets and are
-    therefore kept out of the repr. `seed` is the only source of chance a simulated worker may use.
+    therefore kept out of the repr. `seed` is the only source of chance a simulated worker may use. `registry` is the
+    endpoint's `imageRegistry`, `gpus` its `gpuCount`.
     """
 
     worker_id: str
@@ -38,10 +39,15 @@ class WorkerSpec:
     env: Mapping[str, str] = attrs.field(repr=False)
     command: str | None = attrs.field(repr=False)
     seed: int
+    registry: str | None = None
+    gpus: int = 0
 
 
 class RunningWorker(Protocol):
-    """A worker that was started; it may still be starting, and it may already be gone."""
+    """A worker that was started; it may still be starting, and it may already be gone.
+
+    One that is reached through TLS has, besides, an attribute `tls`: the ssl.SSLContext to reach it with.
+    """
 
     @property
     def pid(self) -> int | None:

@@ -56,6 +56,7 @@ class SimDriver:
 
     def __init__(self) -> None:
         self._workers: set[SimWorker] = set()
+        self._closed = False
 
     @property
     def name(self) -> str:
@@ -77,6 +78,9 @@ class SimDriver:
         worker = SimWorker(log)
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         await worker.spawn([sys.executable, "-I", "-S", "-c", _BOOT, *_PATHS], environment)
+        if self._closed:
+            await worker.stop(0)
+            raise WorkerStartError("The server is going down and starts no more workers.")
         self._workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._workers.discard(worker))
         settings = {name: value for name, value in spec.env.items() if name.startswith("SIM_")}
@@ -86,6 +90,7 @@ class SimDriver:
 
     async def close(self) -> None:
         """See Driver."""
+        self._closed = True
         workers = list(self._workers)
         for worker in workers:
             worker.kill()

@@ -69,6 +69,9 @@ class Variable(msgspec.Struct, frozen=True):
     key: str
     value: str
 
+    def __repr__(self) -> str:
+        return f"Variable(key={self.key!r})"
+
 
 class Expose(msgspec.Struct, frozen=True):
     """The port that shows that a worker is ready."""
@@ -95,6 +98,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
     min_single_card_vram_in_gb: int | None = None
     min_single_card_vcpu: int | None = None
     min_single_card_ram_in_gb: int | None = None
+
+    def __repr__(self) -> str:
+        return f"EndpointSpec(name={self.name!r}, image={self.image!r}, service_mode={self.service_mode!r})"
 
 
 class EndpointRecord(msgspec.Struct, kw_only=True):
@@ -145,6 +151,9 @@ class Task(TaskSummary, kw_only=True):
     headers: bytes | None
     output: bytes | None
 
+    def __repr__(self) -> str:
+        return f"Task(endpoint_id={self.endpoint_id}, task_id={self.task_id!r}, state={self.state.name})"
+
 
 class ReadyTask(msgspec.Struct, kw_only=True):
     """What dispatch needs to know of a queued task. `input` None: too large to hold, read it with `task_input`."""
@@ -159,6 +168,9 @@ class ReadyTask(msgspec.Struct, kw_only=True):
     input: bytes | None
     headers: bytes | None
 
+    def __repr__(self) -> str:
+        return f"ReadyTask(seq={self.seq}, task_id={self.task_id!r}, fence={self.fence}, strikes={self.strikes})"
+
 
 class DueDelivery(msgspec.Struct, kw_only=True):
     """A delivery to be sent at `next_ms`. Task deliveries have `task_seq`, worker deliveries their `body`."""
@@ -170,6 +182,7 @@ class DueDelivery(msgspec.Struct, kw_only=True):
     body: bytes | None
     attempts: int
     next_ms: int
+    once: bool = False  # acknowledged before and sent again on request: no retries
 
     def __repr__(self) -> str:
         return f"DueDelivery(id={self.id}, attempts={self.attempts}, next_ms={self.next_ms})"
@@ -295,6 +308,7 @@ class ReturnTask(Command[Moved], frozen=True, kw_only=True):
     strike: bool
     next_ms: int | None
     now_ms: int
+    reason: str | None = None
 
 
 class RequeueTask(Command[Moved], frozen=True, kw_only=True):
@@ -328,6 +342,7 @@ class EndDelivery(Command[Moved], frozen=True, kw_only=True):
     next_ms: int
     note: str | None  # why it was not acknowledged
     now_ms: int
+    started_ms: int | None = None  # when the send began, if not just now
 
 
 class StoreError(Exception):

@@ -1,7 +1,8 @@
--- The SQLite store, schema version 1. Times are milliseconds since 1970 UTC; states are the numbers of store/base.py.
+-- The SQLite store, schema version 2. Times are milliseconds since 1970 UTC; states are the numbers of store/base.py.
 
 CREATE TABLE endpoint (
   id        INTEGER PRIMARY KEY,
+  namespace TEXT NOT NULL,
   deleted   INTEGER NOT NULL DEFAULT 0,
   record    BLOB NOT NULL               -- EndpointRecord as JSON
 );
@@ -25,12 +26,14 @@ CREATE TABLE task (
   strikes      INTEGER NOT NULL,        -- attempts that ended without an answer, but for the server's own crashes
   worker_id    INTEGER,
   worker_url   TEXT,
+  leased_ms    INTEGER,                 -- the newest lease
   deadline_ms  INTEGER,
   next_ms      INTEGER,
   webhook      TEXT,
   error        TEXT,
   created_ms   INTEGER NOT NULL,
-  updated_ms   INTEGER NOT NULL
+  updated_ms   INTEGER NOT NULL,
+  ended_ms     INTEGER
 );
 CREATE UNIQUE INDEX task_by_id ON task (endpoint_id, task_id);
 CREATE INDEX task_by_state ON task (endpoint_id, state, seq);
@@ -50,6 +53,19 @@ CREATE TABLE task_output (
   output BLOB NOT NULL
 );
 
+-- Leases that did not end their task. The one that did, or that a worker has, is in the task's own row: a task that
+-- goes well costs nothing here.
+CREATE TABLE attempt (
+  task_seq   INTEGER NOT NULL,
+  fence      INTEGER NOT NULL,
+  worker_id  INTEGER NOT NULL,
+  worker_url TEXT NOT NULL,
+  leased_ms  INTEGER NOT NULL,
+  ended_ms   INTEGER NOT NULL,
+  reason     TEXT,
+  PRIMARY KEY (task_seq, fence)
+) WITHOUT ROWID;
+
 -- Kept by every move, because `total` and `processing` are asked for all the time and count(*) is slow.
 CREATE TABLE task_count (
   endpoint_id INTEGER NOT NULL,
@@ -60,7 +76,7 @@ CREATE TABLE task_count (
 
 -- The outbox: a task's row is written by the transaction that ends the task.
 CREATE TABLE delivery (
-  id           INTEGER PRIMARY KEY,
+  id           INTEGER PRIMARY KEY AUTOINCREMENT,  -- receivers tell deliveries apart by it: never given twice
   task_seq     INTEGER,
   worker_id    INTEGER,
   url          TEXT NOT NULL,
@@ -74,5 +90,21 @@ CREATE TABLE delivery (
   updated_ms   INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX delivery_of_task ON delivery (task_seq) WHERE task_seq IS NOT NULL;
+CREATE INDEX delivery_of_worker ON delivery (worker_id) WHERE worker_id IS NOT NULL;
 CREATE INDEX delivery_due ON delivery (next_ms) WHERE state = 0;
 CREATE INDEX delivery_inflight ON delivery (id) WHERE state = 1;
+
+CREATE TABLE delivery_attempt (
+  delivery_id INTEGER NOT NULL,
+  number      INTEGER NOT NULL,         -- from 1
+  started_ms  INTEGER NOT NULL,
+  ended_ms    INTEGER NOT NULL,
+  note        TEXT,                     -- why it was not acknowledged
+  PRIMARY KEY (delivery_id, number)
+) WITHOUT ROWID;
+
+-- What must be remembered although the rows that show it are gone: 'seq', the highest one that was given.
+CREATE TABLE mark (
+  name  TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) WITHOUT ROWID;

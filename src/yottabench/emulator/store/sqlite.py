@@ -13,10 +13,10 @@ import msgspec
 
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreError, TaskState
-from yottabench.emulator.store.sqlite_reads import SqliteReads
+from yottabench.emulator.store.sqlite_upkeep import SqliteUpkeep
 from yottabench.emulator.store.sqlite_wal import Checkpointer
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # Rows per INSERT: each statement costs a turn with Python's lock, which the event loop wants at the same time.
 _ROWS = (64, 16, 4, 1)
@@ -32,16 +32,21 @@ _INSERT_INPUTS = {
     for rows in _ROWS
 }
 _LEASE = (
-    "UPDATE task SET state = 1, fence = fence + 1, worker_id = ?, worker_url = ?, deadline_ms = ?, updated_ms = ?"
-    " WHERE seq = ? AND state = 0 AND fence = ? RETURNING endpoint_id"
+    "UPDATE task SET state = 1, fence = fence + 1, worker_id = ?, worker_url = ?, deadline_ms = ?, leased_ms = ?,"
+    " updated_ms = ? WHERE seq = ? AND state = 0 AND fence = ? RETURNING endpoint_id"
 )
 _FINISH = (
-    "UPDATE task SET state = ?, error = ?, deadline_ms = NULL, updated_ms = ?"
+    "UPDATE task SET state = ?, error = ?, deadline_ms = NULL, ended_ms = ?, updated_ms = ?"
     " WHERE seq = ? AND state = 1 AND fence = ? RETURNING endpoint_id, webhook"
 )
 _RETURN = (
     "UPDATE task SET state = ?, strikes = strikes + ?, next_ms = ?, deadline_ms = NULL, updated_ms = ?"
     " WHERE seq = ? AND state = 1 AND fence = ? RETURNING endpoint_id"
+)
+# Before the task's row forgets it: the lease that ends here without having ended the task.
+_KEEP_ATTEMPT = (
+    "INSERT INTO attempt (task_seq, fence, worker_id, worker_url, leased_ms, ended_ms, reason)"
+    " SELECT seq, fence, worker_id, worker_url, leased_ms, ?, ? FROM task WHERE state = 1 AND"
 )
 _REQUEUE = (
     "UPDATE task SET state = 0, next_ms = NULL, updated_ms = ?"
@@ -53,23 +58,32 @@ _INSERT_DELIVERY = (
 )
 
 
-class SqliteStore(SqliteReads):
+class SqliteStore(SqliteUpkeep):
     """The Store on one SQLite file in the folder `data`; a lock file keeps a second server out."""
 
     def __init__(self, data: Path) -> None:
-        data.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(data / "lock")
         self._path = data / "yottabench.sqlite"
-        self._path.touch(mode=0o600)
         try:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _take_lock(data / "lock")
+        except OSError as error:
+            raise StoreError(
+                f"The folder {data} cannot be used for a store: {error.strerror}. Choose another with --data."
+            ) from error
+        try:
+            self._path.touch(mode=0o600)
             self._writer = self._connect()
             self._migrate()
             self._reader = self._connect()
             self._reader.execute("PRAGMA query_only = ON")
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._lock.close()
             raise StoreError(f"{self._path} cannot be opened as a store: {error}") from error
-        self._next_seq = 1 + (self._one(self._writer, "SELECT max(seq) FROM task") or 0)
+        except StoreError:
+            self._lock.close()
+            raise
+        highest = "SELECT max(s) FROM (SELECT max(seq) s FROM task UNION SELECT value FROM mark WHERE name = 'seq')"
+        self._next_seq = 1 + (self._one(self._writer, highest) or 0)
         self._changes: defaultdict[tuple[int, int], int] = defaultdict(int)
         self._do: dict[type[Any], Callable[[Any], Any]] = {
             base.PutEndpoint: self._put_endpoint,
@@ -82,6 +96,7 @@ class SqliteStore(SqliteReads):
             base.FailOpenTasks: self._fail_open,
             base.ClaimDelivery: self._claim_delivery,
             base.EndDelivery: self._end_delivery,
+            **self._upkeep(),
         }
         self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"))
         self._closed = False
@@ -132,6 +147,7 @@ class SqliteStore(SqliteReads):
         def requeue_what_was_leased() -> None:
             leased = self._writer.execute("SELECT endpoint_id FROM task_count WHERE state = 1 AND n > 0").fetchall()
             for (endpoint_id,) in leased:
+                self._writer.execute(f"{_KEEP_ATTEMPT} endpoint_id = ?", (now_ms, "The server ended.", endpoint_id))
                 moved = self._writer.execute(
                     "UPDATE task SET state = 0, deadline_ms = NULL, updated_ms = ? WHERE endpoint_id = ? AND state = 1",
                     (now_ms, endpoint_id),
@@ -177,7 +193,7 @@ class SqliteStore(SqliteReads):
             self._next_seq = next_seq
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, Exception):
                 raise StoreError(f"The store could not write: {error}") from error
             raise
 
@@ -187,8 +203,9 @@ class SqliteStore(SqliteReads):
 
     def _put_endpoint(self, command: base.PutEndpoint) -> Moved:
         self._writer.execute(
-            "INSERT INTO endpoint (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record",
-            (command.endpoint.id, msgspec.json.encode(command.endpoint)),
+            "INSERT INTO endpoint (id, namespace, record) VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET record = excluded.record",
+            (command.endpoint.id, command.endpoint.namespace, msgspec.json.encode(command.endpoint)),
         )
         return Moved.DONE
 
@@ -286,6 +303,7 @@ class SqliteStore(SqliteReads):
                 command.worker_url,
                 command.deadline_ms,
                 command.now_ms,
+                command.now_ms,
                 command.seq,
                 command.fence,
             ),
@@ -300,7 +318,7 @@ class SqliteStore(SqliteReads):
 
     def _finish(self, command: base.FinishTask) -> base.Finished:
         rows = self._writer.execute(
-            _FINISH, (command.state, command.error, command.now_ms, command.seq, command.fence)
+            _FINISH, (command.state, command.error, command.now_ms, command.now_ms, command.seq, command.fence)
         ).fetchall()
         if not rows:
             return base.Finished(Moved.STALE, None)
@@ -318,6 +336,9 @@ class SqliteStore(SqliteReads):
 
     def _return(self, command: base.ReturnTask) -> Moved:
         target = TaskState.QUEUED if command.next_ms is None else TaskState.RETRY_WAIT
+        self._writer.execute(
+            f"{_KEEP_ATTEMPT} seq = ? AND fence = ?", (command.now_ms, command.reason, command.seq, command.fence)
+        )
         rows = self._writer.execute(
             _RETURN, (target, command.strike, command.next_ms, command.now_ms, command.seq, command.fence)
         ).fetchall()
@@ -335,9 +356,9 @@ class SqliteStore(SqliteReads):
         deliveries: list[DueDelivery] = []
         for seq, state, webhook in rows:
             self._writer.execute(
-                "UPDATE task SET state = 4, error = ?, deadline_ms = NULL, next_ms = NULL, updated_ms = ?"
+                "UPDATE task SET state = 4, error = ?, deadline_ms = NULL, next_ms = NULL, ended_ms = ?, updated_ms = ?"
                 " WHERE seq = ?",
-                (command.error, command.now_ms, seq),
+                (command.error, command.now_ms, command.now_ms, seq),
             )
             self._move_count(command.endpoint_id, TaskState(state), TaskState.FAILED)
             delivery = self._put_task_delivery(seq, webhook, command.now_ms)
@@ -352,8 +373,9 @@ class SqliteStore(SqliteReads):
     def _end_delivery(self, command: base.EndDelivery) -> Moved:
         acked = command.state is DeliveryState.ACKED
         rows = self._writer.execute(
-            "UPDATE delivery SET state = ?, attempts = attempts + 1, next_ms = ?, note = ?, delivered_ms = ?,"
-            " updated_ms = ? WHERE id = ? AND state = 1 RETURNING task_seq",
+            "UPDATE delivery SET state = ?, attempts = attempts + 1, next_ms = ?, note = ?,"
+            " delivered_ms = coalesce(delivered_ms, ?), updated_ms = ? WHERE id = ? AND state = 1"
+            " RETURNING task_seq, attempts",
             (
                 command.state,
                 command.next_ms,
@@ -365,7 +387,12 @@ class SqliteStore(SqliteReads):
         ).fetchall()
         if not rows:
             return Moved.STALE
-        ((task_seq,),) = rows
+        ((task_seq, number),) = rows
+        started_ms = command.now_ms if command.started_ms is None else command.started_ms
+        self._writer.execute(
+            "INSERT INTO delivery_attempt (delivery_id, number, started_ms, ended_ms, note) VALUES (?, ?, ?, ?, ?)",
+            (command.id, number, started_ms, command.now_ms, command.note),
+        )
         if acked and task_seq is not None:
             moved = self._writer.execute(
                 "UPDATE task SET state = 5, updated_ms = ? WHERE seq = ? AND state = 3 RETURNING endpoint_id",
@@ -379,7 +406,7 @@ def _take_lock(path: Path) -> Any:
     handle = path.open("a+")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         handle.close()
         raise base.StoreInUse(
             f"Another yottabench serves {path.parent}. Stop it, or give this one its own folder with --data,"
@@ -393,8 +420,11 @@ def _same_json(one: bytes | None, other: bytes | None) -> bool:
         return True
     if one is None or other is None:
         return False
-    # Encoded again rather than compared as values, for which Python's True == 1 == 1.0 would do.
-    return _canonical(one) == _canonical(other)
+    try:
+        # Encoded again rather than compared as values, for which Python's True == 1 == 1.0 would do.
+        return _canonical(one) == _canonical(other)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False  # valid JSON, but with a number that nothing here can hold, such as 1e999
 
 
 def _canonical(text: bytes) -> bytes:

@@ -1,11 +1,13 @@
 """Keeps the WAL of the SQLite store short without making a commit wait."""
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-# A checkpoint starts when the WAL holds this much, and the writer cuts the WAL off when it has grown to the second.
+# A checkpoint follows every so many commits once the WAL is worth it; it stays as long as it ever was until it is cut.
+_CHECKPOINT_COMMITS = 100
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_MAX_BYTES = 64 * 1024 * 1024
 
@@ -19,19 +21,23 @@ class Checkpointer:
         self._wake = threading.Event()
         self._stopping = False
         self._cut = False
+        self._commits = 0  # since the last checkpoint was asked for
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
         self._thread.start()
 
     def wake_if_needed(self) -> None:
         """Called by the writer after a commit."""
-        if not self._wake.is_set() and self._wal_bytes() > _CHECKPOINT_BYTES:
+        self._commits += 1
+        if self._commits >= _CHECKPOINT_COMMITS and self._wal_bytes() > _CHECKPOINT_BYTES:
+            self._commits = 0
             self._wake.set()
 
     def cut_wal_if_long(self, writer: sqlite3.Connection) -> None:
         """Called by the writer before a transaction: under steady load only the writer finds a moment to start anew."""
         if self._cut:
             self._cut = False
-            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with contextlib.suppress(sqlite3.Error):  # what stands in its way is for the commit itself to meet
+                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -47,15 +53,12 @@ class Checkpointer:
             return 0
 
     def _run(self) -> None:
-        while True:
+        while not self._stopping:  # looked at after each `clear`, which may have wiped out the call of `stop`
             self._wake.wait()
+            self._wake.clear()  # before the look at `_stopping`: a wake that comes later is then never lost
             if self._stopping:
                 return
-            try:
+            # A full disk, say: the writer meets the same and reports it. The WAL keeps everything until a later try.
+            with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            except sqlite3.Error:
-                # A full disk, say: the writer meets the same and reports it; the WAL keeps everything until then.
-                self._stopping = True
-                return
             self._cut = self._wal_bytes() > _WAL_MAX_BYTES
-            self._wake.clear()

@@ -5,7 +5,7 @@ offers beside Store.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -19,17 +19,20 @@ from yottabench.emulator.store.base import (
     WorkerRecord,
 )
 
+# Snapshots come from outside, and no store holds a larger number.
+Int64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
 # ---- What became of tasks and deliveries
 
 
 class TaskAttempt(msgspec.Struct, kw_only=True):
     """One lease of a task. `ended_ms` and `outcome` None: a worker has it. `outcome`: SUCCEEDED, FAILED or returned."""
 
-    fence: int
-    worker_id: int
+    fence: Int64
+    worker_id: Int64
     worker_url: str
-    leased_ms: int
-    ended_ms: int | None
+    leased_ms: Int64
+    ended_ms: Int64 | None
     outcome: str | None
     reason: str | None
 
@@ -47,9 +50,9 @@ class TaskHistory(msgspec.Struct, kw_only=True):
 class DeliveryAttempt(msgspec.Struct, kw_only=True):
     """One send of a delivery. `note` None: it was acknowledged; else why not."""
 
-    number: int
-    started_ms: int
-    ended_ms: int
+    number: Int64
+    started_ms: Int64
+    ended_ms: Int64
     note: str | None
 
 
@@ -84,22 +87,22 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
 class SavedTask(msgspec.Struct, kw_only=True):
     """A task with all that is kept of it; input, headers and output are embedded as the JSON that they are."""
 
-    seq: int
-    endpoint_id: int
+    seq: Int64
+    endpoint_id: Int64
     task_id: str
     state: TaskState
-    fence: int
-    strikes: int
-    worker_id: int | None
+    fence: Int64
+    strikes: Int64
+    worker_id: Int64 | None
     worker_url: str | None
-    leased_ms: int | None
-    next_ms: int | None
+    leased_ms: Int64 | None
+    next_ms: Int64 | None
     webhook: str | None
     error: str | None
-    created_ms: int
-    updated_ms: int
-    ended_ms: int | None
-    worker_port: int
+    created_ms: Int64
+    updated_ms: Int64
+    ended_ms: Int64 | None
+    worker_port: Int64
     process_uri: str
     webhook_auth_key: str | None
     headers: msgspec.Raw | None
@@ -114,17 +117,17 @@ class SavedTask(msgspec.Struct, kw_only=True):
 class SavedDelivery(msgspec.Struct, kw_only=True):
     """A delivery with all that is kept of it."""
 
-    task_seq: int | None
-    worker_id: int | None
+    task_seq: Int64 | None
+    worker_id: Int64 | None
     url: str
     auth_key: str | None
     body: msgspec.Raw | None
     state: DeliveryState
-    sends: int
-    next_ms: int
+    sends: Int64
+    next_ms: Int64
     note: str | None
-    delivered_ms: int | None
-    updated_ms: int
+    delivered_ms: Int64 | None
+    updated_ms: Int64
     attempts: list[DeliveryAttempt]
 
     def __repr__(self) -> str:
@@ -142,7 +145,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     """The state of one namespace, or of all."""
 
     snapshot: int = 1  # version of this form
-    taken_ms: int
+    taken_ms: Int64
     endpoints: list[SavedEndpoint]
     workers: list[WorkerRecord]
     tasks: list[SavedTask]
@@ -202,8 +205,9 @@ class ClearState(Command[Cleared], frozen=True, kw_only=True):
 class PutSnapshot(Command[Cleared | str], frozen=True, kw_only=True):
     """ClearState, then what the snapshot holds; all of it under `namespace` if there is one.
 
-    What was under way in the snapshot is queued or due, its workers are gone. Answers with the reason, and changes
-    nothing, when an id of the snapshot belongs to something outside of what is cleared.
+    The snapshot must be consistent in itself (control/snapshots.py). What was under way in it is queued or due, its
+    workers are gone. Answers with the reason, and changes nothing, when an id of the snapshot belongs to something
+    outside of what is cleared.
     """
 
     snapshot: Snapshot

@@ -17,7 +17,13 @@ _Waiting = tuple[Command[Any], "asyncio.Future[Any]"]
 
 
 class Writer:
-    """Commits commands in the order in which they are given, many per transaction, on a thread of its own."""
+    """Commits commands in the order in which they are given, many per transaction, on a thread of its own.
+
+    `unanswered` counts what was given and not answered yet, `retrying` those who wait to try again.
+    """
+
+    unanswered = 0
+    retrying = 0
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._store = store
@@ -32,6 +38,7 @@ class Writer:
     def commit(self, command: Command[OutcomeT]) -> "asyncio.Future[OutcomeT]":
         """Answers with the command's outcome once it is durable; raises StoreError when it is not kept."""
         done: asyncio.Future[OutcomeT] = self._loop.create_future()
+        self.unanswered += 1
         self._waiting.put((command, done))
         return done
 
@@ -41,9 +48,13 @@ class Writer:
             try:
                 return await self.commit(command)
             except StoreError:
+                self.retrying += 1
                 again = asyncio.Event()
                 self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, again.set)
-                await again.wait()
+                try:
+                    await again.wait()
+                finally:
+                    self.retrying -= 1
 
     def close(self) -> None:
         """Commit what waits, end the thread."""
@@ -80,17 +91,17 @@ class Writer:
 
     def _answer(self, batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
         try:
-            self._loop.call_soon_threadsafe(_resolve, batch, outcome)
+            self._loop.call_soon_threadsafe(self._resolve, batch, outcome)
         except RuntimeError:  # the loop is closed: nobody is left to hear it
             _log.debug("The event loop ended before %d commits could be answered.", len(batch))
 
-
-def _resolve(batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
-    if isinstance(outcome, StoreError):
-        for _, done in batch:
+    def _resolve(self, batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
+        self.unanswered -= len(batch)
+        if isinstance(outcome, StoreError):
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(outcome)
+            return
+        for (_, done), result in zip(batch, outcome, strict=True):
             if not done.done():
-                done.set_exception(outcome)
-        return
-    for (_, done), result in zip(batch, outcome, strict=True):
-        if not done.done():
-            done.set_result(result)
+                done.set_result(result)

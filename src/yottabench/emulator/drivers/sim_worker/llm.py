@@ -78,7 +78,8 @@ class Llm:
         chance = generator(key)
         name = f"{'chatcmpl' if asked.chat else 'cmpl'}-{chance.getrandbits(96):024x}"
         pace = log_normal(chance, 1.0, self._cv) * self._scale / 1000
-        tokens = asked.max_tokens or self._drawn_tokens(log_normal(chance, self._completion_tokens, 1.0))
+        drawn = log_normal(chance, self._completion_tokens, 1.0)
+        tokens = asked.max_tokens or max(1, min(_DRAWN_MAX_TOKENS, round(drawn)))
         words = _text(chance.randrange(len(_WORDS)), tokens)
         first_s = (self._ttft_ms + self._prefill_ms * asked.prompt_tokens) * pace
         answer = _Answer(asked, name, words)
@@ -87,9 +88,6 @@ class Llm:
             plan.content_type = b"text/event-stream"
             plan.stream = answer.events(first_s / plan.delay_s if plan.delay_s else 0.0)
         return plan
-
-    def _drawn_tokens(self, drawn: float) -> int:
-        return max(1, min(_DRAWN_MAX_TOKENS, round(drawn)))
 
     def _described(self) -> dict[str, object]:
         return {"id": self._model, "object": "model", "created": 0, "owned_by": "yottabench"}

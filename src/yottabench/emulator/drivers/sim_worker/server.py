@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
     # How requests are answered.
 
     def _next(self) -> None:
-        if self._transport is None or not self._waiting or self._execution is not None:
+        if self._transport is None or not self._waiting:
             return
         request = self._waiting.pop(0)
         execution = self._execution = Execution(self, self._worker, request)

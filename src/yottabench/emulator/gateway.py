@@ -1,0 +1,358 @@
+"""The gateway of ALB endpoints: streams HTTP to whichever ready worker has the fewest requests in its hands."""
+
+import asyncio
+import itertools
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+import attrs
+
+from yottabench.emulator import http1
+from yottabench.emulator.codes import ApiError, Code, endpoint_not_found
+from yottabench.emulator.endpoints import Endpoint
+from yottabench.emulator.http1_stream import Upstream
+from yottabench.emulator.settings import Settings
+from yottabench.emulator.stats import Stats
+from yottabench.emulator.wire import Receive, Scope, Send, send_error
+from yottabench.emulator.workers import Worker
+
+_log = logging.getLogger("yottabench.gateway")
+
+_PREFIX = "/_gateway/"
+_BEARER = re.compile(rb"[Bb]earer +(\S+)\s*")
+# They belong to one connection and end with it.
+_HOP_BY_HOP = frozenset(
+    [
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    ]
+)
+# Besides those: `expect` was answered here, and the others are ours to say.
+_NOT_SENT_UP = _HOP_BY_HOP | {
+    b"expect",
+    b"host",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-prefix",
+    b"x-forwarded-proto",
+}
+_NOT_SENT_DOWN = _HOP_BY_HOP | {b"date"}  # our server dates its answers itself
+# Methods that may be sent a second time when the connection turned out to be dead (RFC 9110, 9.2.2).
+_IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+
+
+class Inner(Protocol):
+    """The application behind the gateway."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take what is not for the gateway."""
+        ...
+
+    def namespace(self, key: bytes) -> str:
+        """Whose the key is, or ApiError."""
+        ...
+
+
+@attrs.frozen
+class _Target:
+    """What a request is for."""
+
+    endpoint_id: str
+    path: str  # as the worker sees it
+    host: bytes
+    prefix: str = ""  # what was taken off the path
+
+
+@attrs.frozen
+class _Key:
+    """An API key and the header that brought it, which the worker has no business with."""
+
+    value: bytes = attrs.field(repr=False)
+    header: bytes
+
+
+@attrs.frozen
+class _Request:
+    """A request on its way to a worker."""
+
+    method: str
+    target: bytes
+    headers: list[tuple[bytes, bytes]] = attrs.field(repr=False)
+    has_body: bool
+    chunked: bool
+
+
+class Gateway:
+    """An ASGI application in front of another: takes what is meant for ALB endpoints and passes on the rest.
+
+    An endpoint is named by the path, `/_gateway/<id>/...`, or by the host, `<id>.localhost` (`gateway_domain`
+    replaces `localhost`). Bodies pass in both directions piece by piece, at the pace of the slower side; nothing is
+    kept. Whoever is refused gets the envelope.
+    """
+
+    def __init__(self, settings: Settings, endpoints: Mapping[int, Endpoint], stats: Stats, inner: Inner) -> None:
+        self._silence_s = settings.gateway_timeout_s
+        self._suffix = b"." + (settings.gateway_domain or "localhost").lower().encode("idna")
+        self._endpoints = endpoints
+        self._stats = stats
+        self._inner = inner
+        self._turns = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection event, as ASGI has it."""
+        target = self._target(scope) if scope["type"] == "http" else None
+        if target is None:
+            await self._inner(scope, receive, send)
+            return
+        try:
+            key = _key(scope["headers"])
+            endpoint = self._endpoint(target, key)
+            await self._serve(endpoint, _request(scope, target, key), scope, receive, send)
+        except ApiError as error:
+            self._stats.add("gateway_refusals")
+            await send_error(send, error)
+
+    def _target(self, scope: Scope) -> _Target | None:
+        host = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+                break
+        path: str = scope["raw_path"].decode("latin-1")
+        label, dot, rest = host.partition(b".")
+        if dot and label.isdigit() and b"." + rest.partition(b":")[0].lower() == self._suffix:
+            return _Target(label.decode(), path, host)
+        if path.startswith(_PREFIX):
+            endpoint_id, _, path = path.removeprefix(_PREFIX).partition("/")
+            return _Target(endpoint_id, f"/{path}", host, _PREFIX + endpoint_id)
+        return None
+
+    def _endpoint(self, target: _Target, key: _Key) -> Endpoint:
+        namespace = self._inner.namespace(key.value)
+        name = target.endpoint_id
+        known = name.isascii() and name.isdigit() and len(name) <= 19
+        endpoint = self._endpoints.get(int(name)) if known else None
+        if endpoint is None or endpoint.record.namespace != namespace:
+            raise endpoint_not_found(name[:64])
+        mode = endpoint.record.spec.service_mode
+        if mode != "ALB":
+            raise ApiError(
+                Code.INVALID,
+                f"Endpoint {name} is in {mode} mode; the gateway leads to ALB endpoints only."
+                " Create one with serviceMode=ALB.",
+            )
+        return endpoint
+
+    # ---- one request
+
+    async def _serve(self, endpoint: Endpoint, request: _Request, scope: Scope, receive: Receive, send: Send) -> None:
+        self._stats.add("gateway_requests")
+        tried: set[int] = set()
+        fresh = False
+        while True:
+            worker = self._choose(endpoint, tried)
+            with worker.request() as pool:
+                try:
+                    upstream = await pool.lend(fresh=fresh)
+                except http1.ConnectFailed as error:
+                    # It certainly had nothing of the request, so another may have it.
+                    tried.add(worker.record.id)
+                    if not self._candidates(endpoint, tried):
+                        raise _bad_gateway(error) from error
+                    continue
+                passage = _Passage(upstream, request, self._silence_s, scope, receive, send)
+                fresh = not await passage.ends()
+            if not fresh:
+                return
+
+    def _candidates(self, endpoint: Endpoint, tried: set[int]) -> list[Worker]:
+        return [worker for worker in endpoint.live_workers if worker.takes_requests and worker.record.id not in tried]
+
+    def _choose(self, endpoint: Endpoint, tried: set[int]) -> Worker:
+        candidates = self._candidates(endpoint, tried)
+        if not candidates:
+            record = endpoint.record
+            raise ApiError(
+                Code.NOT_ACCEPTING_TASKS,
+                f"Endpoint {record.id} is {record.status.name} and has no ready worker. Try again when it has one;"
+                f" GET /v2/serverless/{record.id}/workers shows them.",
+                http_status=503,
+                retry_after_s=1,
+            )
+        # Of equally busy ones the one whose last turn is longest ago.
+        worker = min(candidates, key=lambda each: (each.in_hand, each.last_turn))
+        worker.last_turn = next(self._turns)
+        return worker
+
+
+class _Passage:
+    """One request passing up and its answer passing down at the same time."""
+
+    def __init__(
+        self, upstream: Upstream, request: _Request, silence_s: float, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._upstream = upstream
+        self._request = request
+        self._silence_s = silence_s
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._slow_client = False
+        self.started = False  # the client has the beginning of an answer
+
+    async def ends(self) -> bool:
+        """True when the client has what it will get; False when the connection was dead, and another may do."""
+        try:
+            await self._go()
+        except http1.Http1Error as error:
+            if self.started:
+                # The server closes the connection of an answer without an end, which is all that can still be told.
+                _log.warning("An answer was cut off: %s", error)
+                return True
+            dead = isinstance(error, http1.ConnectionLost) and error.reused
+            if dead and not self._request.has_body and self._request.method in _IDEMPOTENT:
+                return False
+            raise _bad_gateway(error) from error
+        return True
+
+    async def _go(self) -> None:
+        request = self._request
+        head = self._upstream.send_head(
+            request.method.encode(), request.target, request.headers, chunked=request.chunked
+        )
+        alive = await _survives(head)
+        up = asyncio.create_task(self._pass_up(alive))
+        down = asyncio.create_task(self._pass_down())
+        try:
+            await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
+            if down.done():
+                down.result()
+        finally:
+            up.cancel()
+            down.cancel()
+            await asyncio.gather(up, down, return_exceptions=True)
+            self._upstream.release()
+        if self._slow_client and not self.started:
+            raise ApiError(Code.INVALID, "The request did not arrive in time. Send it in one go.", http_status=408)
+
+    async def _pass_up(self, alive: bool) -> None:
+        """Returns when the client is gone (or too slow), never before."""
+        lift = self._scope.get("extensions", {}).get("yottabench.body_deadline", {}).get("lift")
+        if lift is not None and self._request.has_body:
+            lift()  # a body that is passed on takes as long as both sides take; silence is watched here
+        upstream = self._upstream
+        more = self._request.has_body
+        while more:
+            try:
+                async with asyncio.timeout(self._silence_s):
+                    message = await self._receive()
+            except TimeoutError:
+                self._slow_client = True
+                return
+            if message["type"] == "http.disconnect":
+                return
+            more = message.get("more_body", False)
+            # A worker that answers without reading all of a body may close: its answer tells the client.
+            alive = alive and await _survives(upstream.send_body(message.get("body", b"")))
+        if alive:
+            await _survives(upstream.send_end())
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def _pass_down(self) -> None:
+        head = await self._upstream.head(self._silence_s)
+        if not 200 <= head.status <= 599:
+            raise http1.BadAnswer(f"The worker answered with status {head.status}, which HTTP does not have.")
+        self.started = True
+        headers = _passed_down(head.headers, head.status)
+        await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
+        async with aclosing(self._upstream.pieces(self._silence_s)) as pieces:
+            async for piece in pieces:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+async def _survives(sending: Any) -> bool:
+    try:
+        await sending
+    except http1.Http1Error:
+        return False
+    return True
+
+
+def _bad_gateway(error: http1.Http1Error) -> ApiError:
+    late = isinstance(error, http1.AnswerTimeout)
+    return ApiError(
+        Code.SYSTEM_ERROR,
+        f"The worker gave no answer: {error} Look at the workers' logs.",
+        http_status=504 if late else 502,
+    )
+
+
+# ---- headers
+
+
+def _key(headers: list[tuple[bytes, bytes]]) -> _Key:
+    sent = dict(reversed(headers))
+    if key := sent.get(b"x-api-key", b"").strip():
+        return _Key(key, b"x-api-key")
+    if bearer := _BEARER.fullmatch(sent.get(b"authorization", b"")):
+        return _Key(bearer[1], b"authorization")
+    raise ApiError(
+        Code.UNAUTHENTICATED,
+        "No API key was sent. Send it in the X-Api-Key header, or as Authorization: Bearer <key>.",
+    )
+
+
+def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> set[bytes]:
+    return {
+        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
+    }
+
+
+def _request(scope: Scope, target: _Target, key: _Key) -> _Request:
+    sent: list[tuple[bytes, bytes]] = scope["headers"]
+    names = {name for name, _ in sent}
+    chunked = b"transfer-encoding" in names
+    dropped = _NOT_SENT_UP | _named_by_connection(sent) | {key.header}
+    if chunked:
+        dropped |= {b"content-length"}
+    client = scope.get("client")
+    hops = [value for name, value in sent if name == b"x-forwarded-for"]
+    if client is not None:
+        hops.append(client[0].encode())
+    headers = [
+        (b"host", target.host),
+        *((name, value) for name, value in sent if name not in dropped),
+        (b"x-forwarded-host", target.host),
+        (b"x-forwarded-proto", scope.get("scheme", "http").encode()),
+    ]
+    if hops:
+        headers.append((b"x-forwarded-for", b", ".join(hops)))
+    if target.prefix:
+        headers.append((b"x-forwarded-prefix", target.prefix.encode("latin-1")))
+    query: bytes = scope["query_string"]
+    return _Request(
+        method=scope["method"],
+        target=target.path.encode("latin-1") + (b"?" + query if query else b""),
+        headers=headers,
+        has_body=chunked or (b"content-length" in names and dict(sent)[b"content-length"] != b"0"),
+        chunked=chunked,
+    )
+
+
+def _passed_down(headers: list[tuple[bytes, bytes]], status: int) -> list[tuple[bytes, bytes]]:
+    dropped = _NOT_SENT_DOWN | _named_by_connection(headers)
+    if status == 304 or any(name.lower() == b"transfer-encoding" for name, _ in headers):
+        dropped |= {b"content-length"}  # of a body that does not follow, or that has another framing
+    return [(name.lower(), value) for name, value in headers if name.lower() not in dropped]

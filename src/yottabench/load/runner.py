@@ -1,0 +1,237 @@
+"""`yottabench load run`: starts the emulator and Locust, shows progress, and makes sure that a run ends judged."""
+
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+import attrs
+
+from yottabench.load.children import Child, ChildError, start_emulator
+from yottabench.load.finish import collect, conclude
+from yottabench.load.prepare import prepare, prompts_beside
+from yottabench.load.profile import Profile, change, find_profile, loadtest_dir
+from yottabench.load.progress import Progress
+from yottabench.load.rundir import RunDir
+from yottabench.load.summary import Result, summary_text
+from yottabench.load.target import EndpointInUse, Target, TargetError
+from yottabench.load.verdict import EXIT_INVALID
+
+LOOK_EVERY_S = 0.25
+LINE_EVERY_S = 5.0
+# Beyond the profile's drain: the time for the audit, the reports and Locust's own end.
+CLOSING_S = 60.0
+
+
+class CannotRun(Exception):
+    """The run could not begin; the text says why and what next."""
+
+
+@attrs.frozen
+class Wishes:
+    """What the command line asks for; None leaves it to the profile."""
+
+    profile: str
+    host: str | None
+    endpoint_id: str | None
+    trace: Path | None
+    prompts: Path | None
+    time_scale: float | None
+    rate: float | None
+    duration_s: float | None
+    processes: int
+    seed: int
+    client: str
+    out: Path
+    as_json: bool
+
+
+def run(wishes: Wishes) -> int:
+    """Runs a load test from start to report; gives the exit code. Raises ProfileError, RunDirError, CannotRun."""
+    for package in ("locust", "hdrh", "httptools", "orjson"):
+        if importlib.util.find_spec(package) is None:
+            raise CannotRun(f"The package {package} is missing. Install it with: pip install 'yottabench[load]'")
+    profile = wished_profile(wishes)
+    prepare(profile, wishes.seed)  # whatever is wrong with its files is said before anything is started
+    folder = RunDir.create(wishes.out, profile.name, datetime.now().astimezone())
+    folder.write_profile(profile)
+    say = _Say(silent=wishes.as_json)
+    with _interrupts() as interrupted, ExitStack() as children:
+        host = wishes.host
+        try:
+            if host is None:
+                say.line("Starting the emulator")
+                emulator, host = start_emulator(folder.path / "emulator.log")
+                children.enter_context(emulator)
+            locust = Child(
+                "load generator", _locust_arguments(wishes, folder, host), folder.path / "locust.log", _env()
+            )
+        except (ChildError, OSError) as error:
+            raise CannotRun(str(error)) from None
+        children.enter_context(locust)
+        say.line(f"Running {profile.name} against {host}")
+        _follow(locust, folder, profile, say, interrupted)
+        locust.end(grace_s=5.0)
+        result = folder.read_result() or _recover(folder, say)
+    if result is None:
+        raise CannotRun(f"The load generator could not begin. {locust.last_words()}")
+    return show(result, folder, as_json=wishes.as_json)
+
+
+def report_again(path: Path, *, as_json: bool) -> int:
+    """Judges an old run from its files and writes its report anew. Raises RunDirError, ProfileError."""
+    folder = RunDir.open(path)
+    return show(conclude(folder), folder, as_json=as_json)
+
+
+def show(result: Result, folder: RunDir, *, as_json: bool) -> int:
+    """Prints the result; gives the exit code."""
+    print(json.dumps(result) if as_json else "\n" + summary_text(result, folder))  # noqa: T201  it is the output
+    return int(result["exit_code"])
+
+
+def wished_profile(wishes: Wishes) -> Profile:
+    """The profile with the command line's changes. Raises ProfileError."""
+    profile = find_profile(wishes.profile)
+    arrivals, task = profile.arrivals, profile.task
+    where = "the command line"
+    if wishes.trace is not None:
+        arrivals = change(arrivals, where, kind="trace", trace=str(wishes.trace.resolve()))
+        arrivals = attrs.evolve(arrivals, synthetic=None)
+        beside = prompts_beside(wishes.trace)
+        if beside is not None and task.prompts is None:
+            task = change(task, where, prompts=str(beside.resolve()))
+    if wishes.prompts is not None:
+        task = change(task, where, prompts=str(wishes.prompts.resolve()), body="chat")
+    if wishes.time_scale is not None:
+        arrivals = change(arrivals, where, time_scale=wishes.time_scale)
+    if wishes.rate is not None:
+        if arrivals.kind == "trace":
+            raise CannotRun(
+                "--rate goes with constant, Poisson and Gamma arrivals; a trace has its own. Use --time-scale."
+            )
+        arrivals = attrs.evolve(change(arrivals, where, rate=wishes.rate), stages=())
+    if wishes.duration_s is not None:
+        arrivals = change(arrivals, where, duration_s=wishes.duration_s)
+    return attrs.evolve(profile, arrivals=arrivals, task=task)
+
+
+class _Say:
+    """Tells the terminal where the run is: one line that changes on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
+        self._terminal = sys.stdout.isatty()
+        self._width = 0
+        self._last_s = -LINE_EVERY_S
+
+    def line(self, text: str) -> None:
+        if not self._silent:
+            print(self._over(text), flush=True)  # noqa: T201  it is the output
+            self._width = 0
+
+    def progress(self, text: str) -> None:
+        if self._silent:
+            return
+        if self._terminal:
+            sys.stdout.write(self._over(text))
+            sys.stdout.flush()
+            self._width = len(text)
+        elif time.monotonic() - self._last_s >= LINE_EVERY_S:
+            self._last_s = time.monotonic()
+            print(text, flush=True)  # noqa: T201  it is the output
+
+    def _over(self, text: str) -> str:
+        return f"\r{text:<{self._width}}" if self._width else text
+
+
+class _Interrupts:
+    """How often Ctrl-C or SIGTERM came."""
+
+    count = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+@contextmanager
+def _interrupts() -> Generator[_Interrupts]:
+    """Counts interrupts instead of dying of them, so that a stopped run is still drained, audited and reported."""
+    counter = _Interrupts()
+    before = {number: signal.signal(number, counter) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield counter
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _follow(locust: Child, folder: RunDir, profile: Profile, say: _Say, interrupted: _Interrupts) -> None:
+    """Shows progress until Locust has ended; the first interrupt ends the sending, the second everything."""
+    progress = Progress(folder)
+    asked, give_up_s = 0, float("inf")
+    while locust.exit_code is None:
+        time.sleep(LOOK_EVERY_S)
+        if interrupted.count > asked:
+            asked = interrupted.count
+            if asked > 1:
+                say.line("Stopping at once")
+                return
+            say.line("Stopping: no more tasks are sent; waiting for the last ones (once more to stop at once)")
+            locust.ask_to_end()
+            give_up_s = time.monotonic() + profile.limits.drain_timeout_s + CLOSING_S
+        if time.monotonic() > give_up_s:
+            return
+        if progress.read_on():
+            duration_s = folder.read_meta().get("duration_s")
+            say.progress(progress.line(duration_s))
+    if progress.read_on():
+        say.line(progress.line(folder.read_meta().get("duration_s")))
+
+
+def _recover(folder: RunDir, say: _Say) -> Result | None:
+    """Closes the books of a run whose Locust died: asks the server, removes the endpoint, judges."""
+    if not folder.meta_file.exists():
+        return None
+    say.line("The load generator died; closing its books")
+    meta = folder.read_meta()
+    endpoint = EndpointInUse(**meta["endpoint"])
+    folder.update_meta(interrupted=True, stopped_s=_last_sent_s(folder), exit_code_of_generator=EXIT_INVALID)
+    try:
+        target = Target(meta["host"])
+        collect(folder, target, endpoint)
+        if endpoint.made_by_run:
+            folder.update_meta(endpoint_removed=target.remove_endpoint(endpoint.endpoint_id) is None)
+        target.close()
+    except TargetError as error:
+        say.line(str(error))
+    return conclude(folder)
+
+
+def _last_sent_s(folder: RunDir) -> float:
+    journals, _ = folder.journals()
+    return max((journal.sent_s[-1] for journal in journals if len(journal)), default=0.0)
+
+
+def _locust_arguments(wishes: Wishes, folder: RunDir, host: str) -> list[str]:
+    arguments = [sys.executable, "-m", "locust", "--locustfile", str(loadtest_dir() / "locustfile.py")]
+    arguments += ["--headless", "--only-summary", "--users", str(wishes.processes), "--spawn-rate", "100"]
+    arguments += ["--host", host, "--seed", str(wishes.seed), "--task-client", wishes.client]
+    arguments += ["--load-profile-file", str(folder.profile_file), "--load-run-dir", str(folder.path)]
+    if wishes.endpoint_id:
+        arguments += ["--endpoint-id", wishes.endpoint_id]
+    if wishes.processes > 1:
+        arguments += ["--processes", str(wishes.processes)]
+    return arguments
+
+
+def _env() -> dict[str, str]:
+    """Our environment without Locust's variables: the run is what the command line says."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LOCUST_")}

@@ -1,0 +1,268 @@
+"""Schemathesis on a running service: all phases, valid and invalid requests, links; what it finds as plain data."""
+
+import collections
+import contextlib
+import copy
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import attrs
+import schemathesis
+from schemathesis import Case, Config, HookContext, Response, hooks
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.engine import events, from_schema
+from schemathesis.engine.run import PhaseName
+from schemathesis.generation.meta import TestPhase
+from schemathesis.schemas import BaseSchema
+
+from tests.conformance.answers import deviations, status_of
+from tests.conformance.live import SUCCESS, Stage
+from yottabench.spec import spec
+
+# Every worker of the emulator is a process: requests that ask for more get this many. That the upper bound itself is
+# accepted is seen on a stopped endpoint (updateEndpoint, scaleWorkers), where none is started.
+WORKERS_AT_MOST = 1
+WORKERS_MAX = 1000
+
+
+@attrs.frozen
+class Size:
+    """How much to try: examples per operation and mode when fuzzing, and chains of requests."""
+
+    examples: int
+    chains: int
+
+
+@attrs.frozen
+class Finding:
+    """A deviation from the document: which check found it, at which operation, and what it was."""
+
+    check: str
+    operation: str
+    text: str
+
+
+@attrs.define
+class Outcome:
+    """What a run found, and what it did."""
+
+    findings: list[Finding] = attrs.field(factory=list)
+    codes: dict[str, collections.Counter[int]] = attrs.field(factory=lambda: collections.defaultdict(collections.Counter))
+    """By operation: how often each code was answered to requests that were meant to be valid."""
+    phases: collections.Counter[str] = attrs.field(factory=collections.Counter)
+    """Requests by phase."""
+    modes: collections.Counter[str] = attrs.field(factory=collections.Counter)
+    """Requests by intent: positive or negative."""
+    links: set[str] = attrs.field(factory=set)
+    """Operations that were reached by a link from another's answer."""
+
+    def share(self, operation_id: str) -> float:
+        """The part of the valid requests of an operation that succeeded."""
+        codes = self.codes[operation_id]
+        return codes[SUCCESS] / max(1, codes.total())
+
+
+def run(
+    stage: Stage,
+    size: Size,
+    *,
+    envelope200: bool = False,
+    operations: Collection[str] = (),
+    stop_at_first: bool = False,
+) -> Outcome:
+    """Try the whole document, or some operations of it."""
+    schema = schemathesis.openapi.from_dict(copy.deepcopy(spec()), config=_config(stage, size, stop_at_first))
+    if operations:
+        schema = schema.include(operation_id=list(operations))
+    outcome = Outcome()
+    with _hooked(schema, stage, outcome, envelope200) as made:
+        stream = from_schema(schema).execute()
+        for event in stream:
+            if isinstance(event, events.PhaseStarted) and event.phase.name is PhaseName.STATEFUL_TESTING:
+                stage.api.data("PUT", f"/{stage.parked}/workers", params={"count": 0})
+            elif isinstance(event, events.NonFatalError):
+                outcome.findings.append(Finding("error", str(event.label), f"{event.info.title}: {event.info.message}"))
+            elif isinstance(event, events.ScenarioFinished):
+                _take_down(event, outcome)
+                while made:
+                    stage.api.call("DELETE", f"/{made.pop()}")
+            if stop_at_first and outcome.findings:
+                stream.stop()
+                break
+    return outcome
+
+
+def _config(stage: Stage, size: Size, stop_at_first: bool) -> Config:
+    whole: dict[str, Any] = {"max-failures": 1} if stop_at_first else {"continue-on-failure": True}
+    return Config.from_dict(
+        {
+            **whole,
+            "base-url": stage.api.url,
+            "headers": {"X-Api-Key": stage.api.key},
+            "request-timeout": 10,
+            "generation": {
+                "mode": "all",
+                "max-examples": size.examples,
+                "deterministic": True,
+                "database": "none",
+                "no-shrink": stop_at_first,
+            },
+            "phases": {
+                "fuzzing": {"enabled": size.examples > 0},
+                "stateful": {"enabled": size.chains > 0, "generation": {"max-examples": max(1, size.chains)}},
+            },
+        }
+    )
+
+
+def _operation_id(case: Case) -> str:
+    return case.operation.definition.raw["operationId"]
+
+
+def _take_down(event: events.ScenarioFinished, outcome: Outcome) -> None:
+    recorder = event.recorder
+    for case_id, interaction in recorder.interactions.items():
+        case = recorder.cases[case_id].value
+        outcome.phases[event.phase.name] += 1
+        if case.meta is not None and interaction.response is not None:
+            mode = case.meta.generation.mode
+            outcome.modes[mode.value] += 1
+            if mode.is_positive and case.meta.phase.name is not TestPhase.STATEFUL:
+                outcome.codes[_operation_id(case)][_code(interaction.response)] += 1
+        if recorder.cases[case_id].is_transition_applied:
+            outcome.links.add(_operation_id(case))
+    for case_id, checks in recorder.checks.items():
+        for check in checks:
+            if check.failure_info is not None:
+                failure = check.failure_info.failure
+                text = f"{failure.title}: {failure.message}\n{_shown(recorder.interactions[case_id])}"
+                outcome.findings.append(Finding(check.name, failure.operation, text))
+
+
+def _code(response: Response) -> int:
+    try:
+        return int(response.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _shown(interaction: Any) -> str:
+    request, response = interaction.request, interaction.response
+    if response is None:
+        return f"{request.method} {request.uri}: no answer"
+    sent = (request.body or b"")[:300]
+    return f"{request.method} {request.uri} {sent!r} -> {response.status_code} {response.content[:300]!r}"
+
+
+# ---- hooks
+
+
+@contextlib.contextmanager
+def _hooked(schema: BaseSchema, stage: Stage, outcome: Outcome, envelope200: bool) -> Iterator[set[str]]:
+    """Hooks on every request and answer; gives the ids of the endpoints that were made."""
+    made: set[str] = set()
+
+    def before_call(_context: HookContext, case: Case, _kwargs: dict[str, Any]) -> None:
+        if case.operation.schema.raw_schema is schema.raw_schema:
+            _aim(case, stage, made)
+
+    def after_call(_context: HookContext, case: Case, response: Response) -> None:
+        content_type = response.headers.get("content-type", [""])[0]
+        for text in deviations(response.status_code, content_type, response.content, envelope200=envelope200):
+            outcome.findings.append(Finding("envelope", case.operation.label, text))
+        if _operation_id(case) == "createEndpoint" and _code(response) == SUCCESS:
+            made.add(response.json()["data"]["id"])
+        # The checks of Schemathesis know of statuses and nothing of codes.
+        response.status_code = status_of(response.status_code, response.content)
+
+    schema.hooks.hook(after_call)
+    schemathesis.hook(before_call)  # there is none of one schema
+    try:
+        yield made
+    finally:
+        hooks.unregister(before_call)
+
+
+def _aim(case: Case, stage: Stage, made: set[str]) -> None:
+    """Let a request reach something that is there, and obey the rules that JSON Schema cannot say."""
+    meta = case.meta
+    if meta is None:  # a probe of a check: a request of before, without its key
+        return
+    operation_id = _operation_id(case)
+    positive = meta.generation.mode.is_positive
+    chained = meta.phase.name is TestPhase.STATEFUL
+    if chained:
+        _spare_the_stage(case, stage, made)
+    elif not meta.is_negative_at(ParameterLocation.PATH) and case.operation.path_parameters:
+        case.path_parameters = {**(case.path_parameters or {}), **_ids(case, stage)}
+    if isinstance(case.body, dict):
+        body = dict(case.body)
+        if operation_id == "createEndpoint" or chained:
+            _cap(body, "workers", WORKERS_AT_MOST if chained and "webhook" not in body else 0)
+        if positive:
+            _agree(body)
+        if body != case.body:
+            case.body = body
+    if case.query:
+        query = dict(case.query)
+        if operation_id == "scaleWorkers" and chained:
+            _cap(query, "count", WORKERS_AT_MOST)
+        if operation_id == "getWorkerLogs" and positive:
+            _pair(query)
+        if query != case.query:
+            case.query = query
+
+
+def _ids(case: Case, stage: Stage) -> dict[str, str]:
+    """Ids that exist, for the path parameters of this operation."""
+    known = {"id": lambda: _endpoint_for(case, stage), "workerId": lambda: stage.worker_id, "taskId": lambda: stage.task_id}
+    return {parameter.name: known[parameter.name]() for parameter in case.operation.path_parameters}
+
+
+def _endpoint_for(case: Case, stage: Stage) -> str:
+    match _operation_id(case):
+        case "updateEndpoint" | "scaleWorkers":
+            return stage.parked
+        case "startEndpoint" | "stopEndpoint":
+            return stage.toggled
+        case "deleteEndpoint":
+            return stage.api.create()
+        case "submitTask" if isinstance(case.body, dict) and "webhook" in case.body:
+            return stage.collecting
+        case _:
+            return stage.served
+
+
+def _spare_the_stage(case: Case, stage: Stage, made: set[str]) -> None:
+    """A chain that found the stage in a list may look at it, and must change one of its own instead."""
+    path = case.path_parameters or {}
+    if case.operation.method != "get" and path.get("id") in stage.ids and _operation_id(case) != "submitTask":
+        fresh = stage.api.create()
+        made.add(fresh)
+        case.path_parameters = {**path, "id": fresh}
+
+
+def _cap(values: dict[str, Any], name: str, most: int) -> None:
+    """Lower a number of workers that would be accepted; numbers in queries are texts, and 5.0 is an integer."""
+    try:
+        wanted = float(values[name])
+    except (KeyError, TypeError, ValueError):
+        return
+    if most < wanted <= WORKERS_MAX and type(values[name]) is not bool:
+        values[name] = type(values[name])(most)
+
+
+def _agree(body: dict[str, Any]) -> None:
+    """Two names of one field may not differ (N23)."""
+    for name, other in (("environmentVars", "envVars"), ("containerRegistryAuthId", "credentialId")):
+        if name in body and other in body:
+            body[other] = body[name]
+
+
+def _pair(query: dict[str, Any]) -> None:
+    """The two tokens of a page come together (N27), and a span begins before it ends."""
+    if len({"searchAfterTime", "searchAfterOffset"} & set(query)) == 1:
+        query.pop("searchAfterTime", None)
+        query.pop("searchAfterOffset", None)
+    if "startTime" in query and "endTime" in query:
+        query["endTime"] = query["startTime"]
