@@ -9,6 +9,8 @@ READY := .venv/.installed
 PROFILE ?= smoke
 TRACE ?=
 RUN_ARGS ?=
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  --no-annotate pyproject.toml
 TEST_ARGS ?=
 
 help: ## Print this list
@@ -24,8 +26,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	@touch $@
 
 lock: ## Resolve pyproject.toml anew into requirements/ (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  --extra all --group dev pyproject.toml --output-file requirements/dev.txt
+	$(LOCK) --extra all --group dev --output-file requirements/dev.txt
+	$(LOCK) --extra all --constraint requirements/dev.txt --output-file requirements/run.txt
 
 generate: $(READY) ## Rebuild generated/ from openapi/serverless.yaml
 	@$(BIN)/python openapi/generate.py

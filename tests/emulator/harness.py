@@ -31,8 +31,15 @@ async def settle() -> None:
     """Let everything happen that can happen without time passing or anybody answering."""
     ready: Any = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] - nothing public says "nothing to do"
     await asyncio.sleep(0)
-    while ready:
+    while ready:  # noqa: ASYNC110 -- there is no event to wait for: this is the end of all of them
         await asyncio.sleep(0)
+
+
+async def until(reached: Callable[[], bool], timeout_s: float = 30) -> None:
+    """Wait for what another thread or process is about to do."""
+    async with asyncio.timeout(timeout_s):
+        while not reached():  # noqa: ASYNC110 -- it has no event to give
+            await asyncio.sleep(0.002)
 
 
 # ---- time
@@ -109,6 +116,7 @@ class StepWriter(Writer):
 
     def commit(self, command: Command[Any]) -> asyncio.Future[Any]:
         done: asyncio.Future[Any] = self._loop.create_future()
+        self.unanswered += 1
         self._batch.append((command, done))
         self._book()
         return done
@@ -135,6 +143,7 @@ class StepWriter(Writer):
         if self.held or not self._batch:
             return
         batch, self._batch = self._batch, []
+        self.unanswered -= len(batch)
         try:
             if self.refuse:
                 self.refuse -= 1

@@ -43,7 +43,10 @@ def test_values_reach_their_settings():
         ("[arrivals]\nrate = true", "rate must be a number, not True"),
         ("[arrivals]\nrate = nan", "rate must be a finite number"),
         ("[arrivals]\nrate = inf", "rate must be a finite number"),
-        ("[arrivals]\nkind = 'poison'", "must be one of constant, poisson, gamma, trace, not 'poison'; did you mean 'poisson'?"),
+        (
+            "[arrivals]\nkind = 'poison'",
+            "must be one of constant, poisson, gamma, trace, not 'poison'; did you mean 'poisson'?",
+        ),
         ("[endpoint]\nworkers = 2.5", "workers must be a whole number, not 2.5"),
         ("[endpoint]\nworkers = true", "workers must be a whole number, not True"),
         ("[endpoint]\nenv = { A = 1 }", "env.A must be a text, not 1. Put it in quotes."),
@@ -69,7 +72,8 @@ def test_a_wrong_profile_is_refused_with_place_rule_and_next_step(text: str, sai
 
 
 @pytest.mark.parametrize(
-    ("cls", "name"), [(cls, field.name) for cls in (Arrivals, Detection) for field in attrs.fields(cls) if field.metadata.get("high")]
+    ("cls", "name"),
+    [(cls, field.name) for cls in (Arrivals, Detection) for field in attrs.fields(cls) if field.metadata.get("high")],
 )
 def test_both_sides_of_every_bound(cls: type, name: str):
     field = next(field for field in attrs.fields(cls) if field.name == name)

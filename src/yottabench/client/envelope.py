@@ -3,7 +3,8 @@
 import email.utils
 import json
 import math
-from collections.abc import Generator, Iterable, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -88,74 +89,127 @@ class Answer(Protocol[P_co]):
         ...
 
 
-def opened(operation: str, answer: Answer[Success[D_co] | ErrorEnvelope], secrets: Iterable[str]) -> D_co:
+class Asked(Protocol):
+    """What was asked, as far as an error has to tell of it."""
+
+    @property
+    def operation(self) -> str:
+        """The operationId."""
+        ...
+
+    @property
+    def task_id(self) -> str | None:
+        """The task that it is about, if any."""
+        ...
+
+    @property
+    def secrets(self) -> Iterable[str]:
+        """The texts that must not come back in an error."""
+        ...
+
+
+def opened(asked: Asked, answer: Answer[Success[D_co] | ErrorEnvelope], api_key: str) -> D_co:
     """The data of a success. Raises the ApiError that an error envelope stands for."""
     envelope = answer.parsed
     if isinstance(envelope, ErrorEnvelope):
-        raise api_error(operation, answer.status_code, answer.headers, answer.content, secrets)
+        raise api_error(asked, answer.status_code, answer.headers, answer.content, api_key)
     return envelope.data
 
 
 @contextmanager
-def translated(operation: str, secrets: Iterable[str]) -> Generator[None]:
+def translated(asked: Asked, api_key: str) -> Generator[None]:
     """Raise this client's exceptions for what the generated code and the HTTP client raise while one call is made."""
     try:
         yield
     except generated.UnexpectedAnswer as error:
-        raise api_error(operation, error.status_code, error.headers, error.content, secrets) from error.__cause__
+        raise api_error(asked, error.status_code, error.headers, error.content, api_key) from error.__cause__
     except (httpx.TimeoutException, TimeoutError) as error:
         raise errors.TimedOut(
-            f"{operation}: no answer in time ({_what(error)}). Is the server overloaded, or timeout_s too short?",
-            operation=operation,
+            f"{asked.operation}: no answer in time ({_what(error)}). Is the server overloaded, or timeout_s too short?",
+            operation=asked.operation,
             may_have_taken_effect=not isinstance(error, (httpx.ConnectTimeout, httpx.PoolTimeout)),
+            task_id=asked.task_id,
         ) from error
     except (httpx.HTTPError, OSError) as error:
         raise errors.ConnectionFailed(
-            f"{operation}: no answer ({_what(error)}). Is the base URL right, and the server running?",
-            operation=operation,
+            f"{asked.operation}: no answer ({_what(error)}). Is the base URL right, and the server running?",
+            operation=asked.operation,
             may_have_taken_effect=not isinstance(
-                error, (httpx.ConnectError, httpx.UnsupportedProtocol, ConnectionRefusedError)
+                error, (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.ProxyError, ConnectionRefusedError)
             ),
+            task_id=asked.task_id,
         ) from error
 
 
 def api_error(
-    operation: str, http_status: int, headers: Mapping[str, str], content: bytes, secrets: Iterable[str]
+    asked: Asked, http_status: int, headers: Mapping[str, str], content: bytes, api_key: str
 ) -> errors.ApiError:
     """The exception for an answer that is not a readable success."""
+    secrets = [api_key, *asked.secrets]
     code, message = _read_envelope(content)
-    kind = _kind(operation, http_status, code)
+    kind = _kind(asked.operation, http_status, code)
     if kind is errors.UnreadableAnswer:
         message = "the answer does not have the documented form"
     elif message is None:
         message = "the answer holds no envelope that says why"
+    wait_s = retry_after_s(headers)
     return kind(
         _blanked(message, secrets),
-        operation=operation,
+        operation=asked.operation,
         http_status=http_status,
         code=code,
         body=_blanked(content[: 64 * BODY_EXCERPT_CHARS].decode("utf-8", "replace"), secrets)[:BODY_EXCERPT_CHARS],
-        retry_after_s=retry_after_s(headers),
+        retry_after_s=wait_s,
+        may_have_taken_effect=_is_unclear(kind, http_status, code, wait_s),
+        request_id=_request_id(headers),
+        task_id=asked.task_id,
     )
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What a Retry-After header asks for, in seconds from the answer's own Date; None when it says nothing usable."""
+def _is_unclear(kind: type[errors.ApiError], http_status: int, code: int | None, wait_s: float | None) -> bool:
+    if http_status == 503 and wait_s is not None:
+        return False  # a refusal: come back later
+    if http_status == 408 or is_in_progress(http_status, code, wait_s):
+        return True
+    return issubclass(kind, (errors.ServerError, errors.UnreadableAnswer))
+
+
+def is_in_progress(http_status: int, code: int | None, wait_s: float | None) -> bool:
+    """Whether a conflict is with the same request, still under way: no documented code says that a state forbids it."""
+    return http_status == 409 and (code not in _BY_CODE or wait_s is not None)
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: Callable[[], float] = time.time) -> float | None:
+    """What a Retry-After header asks for, in seconds; None when it says nothing usable.
+
+    A date counts from the answer's own Date, which no wrong clock of this machine can spoil; without one, from now.
+    """
     lowered = {name.lower(): value for name, value in headers.items()}
     text = lowered.get("retry-after", "").strip()
     try:
         seconds = float(text)
     except ValueError:
-        return _seconds_between(lowered.get("date", ""), text)
+        return _seconds_until(text, lowered.get("date"), now_s)
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _seconds_between(start: str, end: str) -> float | None:
+def _seconds_until(text: str, date: str | None, now_s: Callable[[], float]) -> float | None:
     try:
-        seconds = (email.utils.parsedate_to_datetime(end) - email.utils.parsedate_to_datetime(start)).total_seconds()
-    except (TypeError, ValueError):
+        until_s = email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
         return None
-    return max(0.0, seconds)
+    try:
+        from_s = email.utils.parsedate_to_datetime(date or "").timestamp()
+    except (TypeError, ValueError, OverflowError):
+        from_s = now_s()
+    return max(0.0, until_s - from_s)
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    for name, value in headers.items():
+        if name.lower() == "x-request-id":
+            return value[:128] if value.isprintable() else None
+    return None
 
 
 def _kind(operation: str, http_status: int, code: int | None) -> type[errors.ApiError]:

@@ -62,7 +62,7 @@ class ConnectionFailed(YottaError):
         return str(self.args[0]) + _next_step(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(type(self), **vars(self)), self.args
+        return functools.partial(type(self), **_details(self)), self.args
 
 
 class TimedOut(ConnectionFailed, TimeoutError):
@@ -114,7 +114,7 @@ class ApiError(YottaError):
 
     hint: ClassVar[str] = ""
 
-    def __init__(  # noqa: PLR0913 - all of them are for the reader of the error
+    def __init__(  # noqa: PLR0913 - all of them are for whoever reads the error
         self,
         message: str,
         *,
@@ -154,8 +154,7 @@ class ApiError(YottaError):
         return (f"{text} {self.hint}" if self.hint else text) + _next_step(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        details = {name: value for name, value in vars(self).items() if name != "message"}
-        return functools.partial(type(self), **details), (self.message,)
+        return functools.partial(type(self), **_details(self)), (self.message,)
 
 
 class InvalidRequest(ApiError):
@@ -217,3 +216,7 @@ def _next_step(error: ConnectionFailed | ApiError) -> str:
         f" Task {error.task_id} may be in the queue all the same: ask for it with tasks.get, or submit it again under "
         "the same task_id."
     )
+
+
+def _details(error: Exception) -> dict[str, Any]:
+    return {name: value for name, value in vars(error).items() if name != "message" and not name.startswith("__")}

@@ -1,6 +1,7 @@
 """The fourteen documented operations: which path is which, and what each does."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
@@ -57,6 +58,7 @@ class Api:
         self._clock: Clock = services.clock
         self.endpoints: dict[int, Endpoint] = {}
         self.ending: set[Endpoint] = set()
+        self._clearings: Counter[str | None] = Counter()
         # By what follows the endpoint's id, "*" for another id; then by method.
         self._routes: dict[tuple[str, ...], dict[str, tuple[str, Operation]]] = {
             (): {
@@ -135,6 +137,7 @@ class Api:
     async def _create(self, request: Request) -> Any:
         spec = requests.read_create(request.body, strict=self._on.settings.strict_validation)
         now_ms = self._clock.now_ms()
+        clearings = self._clearings_of(request.namespace)
         record = EndpointRecord(
             id=self._on.ids.number(),
             namespace=request.namespace,
@@ -145,7 +148,30 @@ class Api:
             updated_ms=now_ms,
         )
         await self._on.writer.commit(PutEndpoint(msgspec.structs.replace(record)))
+        if self._clearings_of(request.namespace) != clearings:
+            raise ApiError(
+                Code.WRONG_STATE, "The emulator was reset while this endpoint was made. Create it again if it is wanted."
+            )
         return views.endpoint_view(self.open(record))
+
+    def take_out(self, namespace: str | None) -> list[Endpoint]:
+        """Remove the endpoints of a namespace, or all, also those that are ending: none of them is found any more."""
+
+        def is_theirs(endpoint: Endpoint) -> bool:
+            return namespace is None or endpoint.record.namespace == namespace
+
+        found = [endpoint for endpoint in (*self.endpoints.values(), *self.ending) if is_theirs(endpoint)]
+        for endpoint in found:
+            self.endpoints.pop(endpoint.record.id, None)
+            self.ending.discard(endpoint)
+        return found
+
+    def note_clearing(self, namespace: str | None) -> None:
+        """What is being created in this namespace, or in any, will be removed before its creation is answered."""
+        self._clearings[namespace] += 1
+
+    def _clearings_of(self, namespace: str) -> int:
+        return self._clearings[namespace] + self._clearings[None]
 
     def open(self, record: EndpointRecord) -> Endpoint:
         """Put an endpoint of the store to work."""

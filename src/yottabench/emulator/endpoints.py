@@ -284,6 +284,7 @@ class Endpoint:
                 seed=zlib.crc32(f"{settings.seed}/{worker_id}".encode()),
                 registry=spec.image_registry,
                 gpus=spec.resources[0].gpu_count,
+                replacing=any(other.outdated for other in self.live_workers),
             ),
             lambda line: self._on.logs.append(worker_id, line),
             self._on.clock.now_ms,

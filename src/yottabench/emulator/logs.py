@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -189,6 +189,14 @@ class LogStore:
         if removed:
             self._ask(self._shrink_file)
         return removed
+
+    def forget(self, worker_ids: Iterable[str]) -> None:
+        """Remove every line of these workers; waits for the writer."""
+        for worker_id in worker_ids:
+            with self._lock:
+                stream = self._streams.get(worker_id)
+            if stream is not None:
+                self._ask(lambda s=stream: self._remove_older(s, 2**63 - 1))
 
     def close(self) -> None:
         """Write what waits and close the file; later lines are ignored. Idempotent."""

@@ -18,7 +18,7 @@ DAY_MS = 24 * 3600 * 1000
 
 
 class Retention:
-    """Sweeps at `start`, and then every hour of the clock. Open tasks and undelivered results always stay."""
+    """Sweeps at `start`, and from then on every hour of the clock. Open tasks and undelivered results always stay."""
 
     def __init__(self, settings: Settings, clock: Clock, writer: Writer, logs: LogStore, stats: Stats) -> None:
         self._kept_ms = int(settings.retention_days * DAY_MS)

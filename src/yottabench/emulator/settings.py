@@ -46,6 +46,12 @@ class Settings:
     """Hosts, besides those of this machine's loopback, that webhooks may be sent to."""
     api_keys: frozenset[str] = attrs.field(default=frozenset(), repr=False)
     """The keys that are let in. Empty: any non-empty key, each its own namespace; only on a loopback address."""
+    control_key: str | None = attrs.field(default=None, repr=False)
+    """What X-Control-Key must be for /_emulator/. None: no key, and callers on this machine only."""
+    retention_days: float = 7.0
+    """How long ended tasks, workers and log lines are kept; what is open or not delivered yet stays."""
+    seed_file: Path | None = None
+    """Endpoints and tasks to make at start, as JSON or TOML."""
     images: Path | None = None
     """The file that says what images run as. None: `images.toml` in the data folder, when there is one."""
     drivers: tuple[str, ...] = ()

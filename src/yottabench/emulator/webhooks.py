@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import re
 import ssl
 from collections import deque
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -294,17 +294,30 @@ async def allowed_address(host: str, port: int, allowed: tuple[str, ...]) -> str
     return ips[0]
 
 
+# Of a URL that was validated when it came in. urlsplit is stricter: it raises for brackets without an IPv6 address in
+# them, which are for the resolver to refuse, once, as an address that cannot be reached.
+_URL = re.compile(r"(?P<scheme>\w+)://(?:\[(?P<ip>[^]]*)\]|(?P<host>[^:/?#]*))(?::(?P<port>[0-9]+))?(?P<rest>[^#]*)")
+
+
+def _parts(url: str) -> re.Match[str]:
+    match = _URL.match(url)
+    if match is None:
+        raise ValueError("A webhook that was never validated.")
+    return match
+
+
 def address_of(url: str) -> Address:
     """Scheme, host and port of a webhook that was validated when it came in."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    parts = _parts(url)
+    scheme = parts["scheme"].lower()
+    port = int(parts["port"]) if parts["port"] else 443 if scheme == "https" else 80
+    return scheme, (parts["ip"] or parts["host"] or "").lower(), port
 
 
 def target_of(url: str) -> bytes:
     """Path and query of a webhook, as they go on the wire."""
-    parts = urlsplit(url)
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{parts.path or '/'}{query}".encode("ascii")
+    rest = _parts(url)["rest"]
+    return (rest if rest.startswith("/") else "/" + rest).encode("ascii")
 
 
 def delivery_headers(delivery: DueDelivery, body: bytes, now_s: int) -> bytes:

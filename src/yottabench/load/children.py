@@ -24,7 +24,7 @@ class ChildError(Exception):
 class Child:
     """A process in a session of its own, so that Ctrl-C reaches only us and we end it in the right order.
 
-    Its errors go to `log`, what it prints to the file `.out` beside it. Leaving the `with` block ends whatever of it still runs.
+    Its errors go to `log`, what it prints to the file `.out` beside it. Leaving the `with` block ends what still runs.
     """
 
     def __init__(self, name: str, arguments: list[str], log: Path, env: Mapping[str, str] | None = None) -> None:
@@ -39,7 +39,7 @@ class Child:
                 stderr=errors,
                 env=env,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if _LIBC is not None else None,  # noqa: PLW1509  no threads run here
+                preexec_fn=_die_with_parent if _LIBC is not None else None,
             )
 
     def __enter__(self) -> Self:

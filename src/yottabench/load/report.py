@@ -119,9 +119,9 @@ def _latency_table(result: Result) -> str:
         found = result["latency_ms"].get(key)
         if found:
             cells = "".join(f'<td class="n">{_number(found[column])}</td>' for column, _ in _COLUMNS)
-            rows.append(
-                f'<tr><td class="{"part" if name.startswith(" ") else ""}">{escape(name.strip())}</td>{cells}<td class="mean">{escape(meaning)}</td></tr>'
-            )
+            kind = "part" if name.startswith(" ") else ""
+            label = f'<td class="{kind}">{escape(name.strip())}</td>'
+            rows.append(f'<tr>{label}{cells}<td class="mean">{escape(meaning)}</td></tr>')
     return f'<div class="table"><table>{head}{"".join(rows)}</table></div>'
 
 

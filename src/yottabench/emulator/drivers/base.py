@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import asyncio
 
 LogLine = Callable[[str], None]
-"""Takes one line of a worker's output, without its newline; never blocks and never raises."""
+"""Takes one line of a worker's output, without its newline; never blocks, never raises, and is safe in any thread."""
 
 
 class WorkerStartError(Exception):
@@ -28,7 +28,8 @@ class WorkerSpec:
 
     `port` and `protocol` are the endpoint's `expose` (None without one). `env` and `command` may hold secrets and are
     therefore kept out of the repr. `seed` is the only source of chance a simulated worker may use. `registry` is the
-    endpoint's `imageRegistry`, `gpus` its `gpuCount`.
+    endpoint's `imageRegistry`, `gpus` its `gpuCount`. `replacing`: it takes the place of an older worker, which goes
+    when this one is ready.
     """
 
     worker_id: str
@@ -41,6 +42,7 @@ class WorkerSpec:
     seed: int
     registry: str | None = None
     gpus: int = 0
+    replacing: bool = False
 
 
 class RunningWorker(Protocol):

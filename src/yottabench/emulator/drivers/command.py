@@ -57,6 +57,11 @@ class Place:
         """Where a request for `port` goes."""
         return (self.host, port) if self.own is not None or self.port is None else (self.host, self.port)
 
+    def release(self) -> None:
+        """Give the address back. Idempotent."""
+        if self.own is not None:
+            self.own.release()
+
 
 class CommandWorker(WorkerProcess):
     """One command under its supervisor."""
@@ -67,7 +72,7 @@ class CommandWorker(WorkerProcess):
         self._place = place
         self._check = check
         self._said_ready = False
-        self.exited.add_done_callback(lambda _: place.own is not None and place.own.release())
+        self.exited.add_done_callback(lambda _: place.release())
 
     def heard(self, line: str) -> None:
         """Take one line of output; it may be the one that shows that the worker is ready."""
@@ -130,27 +135,19 @@ class CommandDriver:
         """See Driver."""
         image = self._images.find(spec.image)
         assert isinstance(image, CommandImage)  # `takes` said so
-        port = spec.port or image.port
         check = image.ready.settled(spec, image.port)
-        if check.check == "none":
+        if check.check == "none" and image.ready.check == "auto":
             log("warning: nothing says when this worker is ready (no expose, no port); it counts as ready at once")
-        place = _place(port, spec.seed)
-        argv, env = _filled(spec, image, place)
-        if spec.command is not None:
-            if not image.initialization_shell:
-                _release(place)
-                raise WorkerStartError(
-                    f"Image {spec.image} takes no initializationCommand: its initialization_shell is empty in the images"
-                    " file. Leave it out of the endpoint."
-                )
-            argv, env = with_initialization(image.initialization_shell, spec.command, argv, env)
+        place = _place(spec.port or image.port, spec.seed)
         worker = CommandWorker(log, image, place, check)
         try:
+            argv, env = _filled(spec, image, place)
+            config = {"argv": argv, "env": env, "cwd": str(image.working_directory)}
             await worker.spawn([sys.executable, "-I", "-S", _SUPERVISOR], inherited(()))
-        except WorkerStartError:
-            _release(place)
+        except BaseException:
+            place.release()
             raise
-        worker.write_input(json.dumps({"argv": argv, "env": env, "cwd": str(image.working_directory)}).encode() + b"\n")
+        worker.write_input(json.dumps(config).encode() + b"\n")
         self._workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._workers.discard(worker))
         if self._closed:
@@ -184,13 +181,8 @@ def _place(port: int | None, seed: int) -> Place:
     return Place("127.0.0.1", addresses.free_port(), None)
 
 
-def _release(place: Place) -> None:
-    if place.own is not None:
-        place.own.release()
-
-
 def _filled(spec: WorkerSpec, image: CommandImage, place: Place) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command and its environment with every placeholder replaced."""
+    """What to run, the initialization command first, and its environment; every placeholder replaced."""
     values = {
         "port": None if place.port is None else str(place.port),
         "host": place.host,
@@ -202,23 +194,27 @@ def _filled(spec: WorkerSpec, image: CommandImage, place: Place) -> tuple[tuple[
     def fill(text: str) -> str:
         return _PLACEHOLDER.sub(lambda found: _value(found[1], values, spec), text)
 
-    try:
-        given: Mapping[str, str] = {name: fill(text) for name, text in image.environment.items()}
-        argv = tuple(fill(text) for text in image.command)
-    except WorkerStartError:
-        _release(place)
-        raise
+    given: Mapping[str, str] = {name: fill(text) for name, text in image.environment.items()}
+    argv = tuple(fill(text) for text in image.command)
     ours = {"HOST": place.host, "WORKER_ID": spec.worker_id, "ENDPOINT_ID": spec.endpoint_id}
     if place.port is not None:
         ours["PORT"] = str(place.port)
-    return argv, {**inherited(image.inherit), **ours, **given, **spec.env}
+    env = {**inherited(image.inherit), **ours, **given, **spec.env}
+    if spec.command is None:
+        return argv, env
+    if not image.initialization_shell:
+        raise WorkerStartError(
+            f"Image {spec.image} takes no initializationCommand: its initialization_shell is empty in the images file."
+            " Leave it out of the endpoint."
+        )
+    return with_initialization(image.initialization_shell, spec.command, argv, env)
 
 
 def _value(name: str, values: Mapping[str, str | None], spec: WorkerSpec) -> str:
     value = values[name]
     if value is None:
         raise WorkerStartError(
-            f"The command of image {spec.image} needs {{{name}}}, but the endpoint has no expose and the image no port in"
-            " the images file. Give it one of them."
+            f"The command of image {spec.image} needs {{{name}}}, but the endpoint has no expose and the image no port"
+            " in the images file. Give it one of them."
         )
     return value

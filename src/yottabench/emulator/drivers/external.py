@@ -1,4 +1,4 @@
-"""The `external` driver: an image is servers that run already, here or elsewhere; they are neither started nor ended."""
+"""The `external` driver: an image is servers that run already, which are neither started nor ended."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ _MISSES = 3
 class ExternalWorker:
     """One server, lent to one worker (or several, see `workers_per_url`) of an endpoint."""
 
-    def __init__(self, driver: ExternalDriver, image: ExternalImage, check: Settled, log: LogLine) -> None:
+    def __init__(
+        self, driver: ExternalDriver, image: ExternalImage, check: Settled, log: LogLine, *, replacing: bool
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._driver = driver
         self._image = image
         self._check = check
         self._log = log
+        self._replacing = replacing
         self._url: Url | None = None
         self._watch: asyncio.Task[None] | None = None
-        self.tls: ssl.SSLContext | None = ssl.create_default_context() if any(u.tls for u in image.urls) else None
+        self.tls: ssl.SSLContext | None = None
         self.exited: asyncio.Future[str] = self._loop.create_future()
 
     @property
@@ -55,7 +58,7 @@ class ExternalWorker:
 
     async def _borrow(self) -> None:
         said = False
-        while (url := self._driver.lend(self._image)) is None:
+        while (url := self._driver.lend(self._image, replacing=self._replacing)) is None:
             if not said:
                 self._log("every server of this image is lent to another worker; waiting for one")
                 said = True
@@ -63,8 +66,8 @@ class ExternalWorker:
             if self.exited.done():
                 raise WorkerStartError(f"The worker {self.exited.result()} before a server was free.")
         self._url = url
-        if not url.tls:
-            self.tls = None
+        if url.tls:
+            self.tls = ssl.create_default_context()
 
     async def _missing(self) -> str | None:
         if self._check.check == "none":
@@ -130,7 +133,8 @@ class ExternalDriver:
         if spec.env:
             log("warning: the environment variables are not set; this worker is a server that runs already")
         default_port = image.port or next((url.port for url in image.urls if url.port is not None), None)
-        worker = ExternalWorker(self, image, image.ready.settled(spec, default_port), log)
+        check = image.ready.settled(spec, default_port)
+        worker = ExternalWorker(self, image, check, log, replacing=spec.replacing)
         self._workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._workers.discard(worker))
         return worker
@@ -142,11 +146,14 @@ class ExternalDriver:
 
     # ---- for its workers
 
-    def lend(self, image: ExternalImage) -> Url | None:
-        """The server with the fewest workers, or None when all have as many as they may."""
+    def lend(self, image: ExternalImage, *, replacing: bool) -> Url | None:
+        """The server with the fewest workers, or None when all have as many as they may.
+
+        A worker that replaces another may be one too many: the other goes only when this one is ready.
+        """
         counts = [(self._lent.get((image.pattern, url.text), 0), url) for url in image.urls]
         count, url = min(counts, key=lambda each: each[0])
-        if count >= image.workers_per_url:
+        if count >= image.workers_per_url + replacing:
             return None
         self._lent[image.pattern, url.text] = count + 1
         return url

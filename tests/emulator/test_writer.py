@@ -1,0 +1,197 @@
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from tests.emulator.harness import FakeClock, settle, until
+from yottabench.emulator.limits import BATCH_MAX_COMMANDS, STORE_RETRY_MS
+from yottabench.emulator.store.base import ClaimDelivery, Command, StoreError
+from yottabench.emulator.store.writer import Writer
+
+pytestmark = pytest.mark.anyio
+
+
+class ScriptedStore:
+    """Answers each command with its id; commits wait at `gate`, and fail as told."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.faults: list[Exception | None] = []
+        self.threads: set[int] = set()
+
+    def apply(self, batch: Sequence[Command[Any]]) -> list[Any]:
+        self.threads.add(threading.get_ident())
+        self.entered.set()
+        assert self.gate.wait(30)
+        fault = self.faults.pop(0) if self.faults else None
+        if fault is not None:
+            raise fault
+        ids = [command.id for command in batch if isinstance(command, ClaimDelivery)]
+        self.batches.append(ids)
+        return list(ids)
+
+
+@pytest.fixture
+def store() -> ScriptedStore:
+    return ScriptedStore()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def writer(store: ScriptedStore, clock: FakeClock, anyio_backend: str) -> AsyncIterator[Writer]:
+    made = Writer(store, asyncio.get_running_loop(), clock)  # type: ignore[arg-type]
+    yield made
+    store.gate.set()
+    made.close()
+
+
+def put(writer: Writer, number: int) -> "asyncio.Future[Any]":
+    return writer.commit(ClaimDelivery(id=number))
+
+
+async def while_one_commit_runs(writer: Writer, store: ScriptedStore, then: Callable[[], list[Any]]) -> list[Any]:
+    """Hold a first commit open, do something, let it go, and wait for all that came of it."""
+    store.gate.clear()
+    store.entered.clear()
+    first = put(writer, 0)
+    assert store.entered.wait(30)
+    waiting = then()
+    assert not first.done()
+    store.gate.set()
+    return await asyncio.gather(first, *waiting, return_exceptions=True)
+
+
+async def test_what_waits_while_a_commit_runs_goes_into_the_next_one_in_order(
+    writer: Writer, store: ScriptedStore
+) -> None:
+    answers = await while_one_commit_runs(writer, store, lambda: [put(writer, number) for number in range(1, 6)])
+    assert answers == [0, 1, 2, 3, 4, 5]
+    assert store.batches == [[0], [1, 2, 3, 4, 5]]
+    assert (writer.commits, writer.commands) == (2, 6)
+
+
+async def test_a_batch_has_a_largest_size(writer: Writer, store: ScriptedStore) -> None:
+    more = BATCH_MAX_COMMANDS + 3
+    answers = await while_one_commit_runs(writer, store, lambda: [put(writer, number) for number in range(1, more)])
+    assert answers == list(range(more))
+    assert [len(batch) for batch in store.batches] == [1, BATCH_MAX_COMMANDS, 2]
+
+
+async def test_nobody_is_answered_before_the_commit(writer: Writer, store: ScriptedStore) -> None:
+    store.gate.clear()
+    done = put(writer, 1)
+    assert store.entered.wait(30)
+    await settle()
+    assert not done.done()
+    store.gate.set()
+    assert await done == 1
+
+
+async def test_one_thread_writes_and_it_is_not_the_loops(writer: Writer, store: ScriptedStore) -> None:
+    for number in range(20):
+        await put(writer, number)
+    assert len(store.threads) == 1
+    assert threading.get_ident() not in store.threads
+
+
+async def test_those_who_wait_are_answered_in_the_order_of_their_commands(writer: Writer) -> None:
+    answered: list[int] = []
+
+    async def one(number: int) -> None:
+        answered.append(await put(writer, number))
+
+    await asyncio.gather(*[one(number) for number in range(100)])
+    assert answered == list(range(100))
+
+
+async def test_a_store_error_reaches_exactly_its_batch(writer: Writer, store: ScriptedStore) -> None:
+    store.faults = [None, StoreError("The disk is full."), None]
+    failed = await while_one_commit_runs(writer, store, lambda: [put(writer, 1), put(writer, 2)])
+    assert failed[0] == 0
+    assert [type(outcome) for outcome in failed[1:]] == [StoreError, StoreError]
+    assert await put(writer, 3) == 3
+    assert store.batches == [[0], [3]]
+    assert writer.commands == 2
+
+
+@pytest.mark.parametrize("fault", [OSError("a stat failed"), OverflowError("too large"), KeyError("unknown command")])
+async def test_a_fault_that_is_no_store_error_is_answered_as_one_and_ends_nothing(
+    writer: Writer, store: ScriptedStore, fault: Exception
+) -> None:
+    store.faults = [fault]
+    with pytest.raises(StoreError):
+        await asyncio.wait_for(put(writer, 1), 30)
+    assert await asyncio.wait_for(put(writer, 2), 30) == 2
+
+
+async def test_who_gave_up_waiting_stalls_nobody_else(writer: Writer, store: ScriptedStore) -> None:
+    def give_up() -> list[Any]:
+        leaving, staying = put(writer, 1), put(writer, 2)
+        leaving.cancel()
+        return [staying]
+
+    assert await while_one_commit_runs(writer, store, give_up) == [0, 2]
+    assert store.batches == [[0], [1, 2]]
+
+
+async def test_insisting_tries_again_after_a_while_until_it_is_kept(
+    writer: Writer, store: ScriptedStore, clock: FakeClock
+) -> None:
+    store.faults = [StoreError("full"), StoreError("still full")]
+    kept = asyncio.ensure_future(writer.insist(ClaimDelivery(id=7)))
+    for faults_left in (1, 0):
+        await until(lambda left=faults_left: len(store.faults) == left and clock.next_due_ms() is not None)
+        assert clock.next_due_ms() == clock.ms + STORE_RETRY_MS
+        await clock.advance((STORE_RETRY_MS - 1) / 1000)
+        assert len(store.faults) == faults_left
+        await clock.advance(1 / 1000)
+    assert await asyncio.wait_for(kept, 30) == 7
+    assert store.batches == [[7]]
+
+
+async def test_closing_commits_what_waits(writer: Writer, store: ScriptedStore) -> None:
+    store.gate.clear()
+    waiting = [put(writer, number) for number in range(3)]
+    threading.Timer(0.05, store.gate.set).start()
+    writer.close()
+    assert await asyncio.gather(*waiting) == [0, 1, 2]
+    assert sum(store.batches, []) == [0, 1, 2]
+
+
+async def test_a_loop_that_has_ended_does_not_break_the_writer(store: ScriptedStore, clock: FakeClock) -> None:
+    loop = asyncio.new_event_loop()
+    writer = Writer(store, loop, clock)  # type: ignore[arg-type]
+    store.gate.clear()
+    put(writer, 1)
+    loop.close()
+    store.gate.set()
+    writer.close()
+    assert store.batches == [[1]]
+
+
+async def test_many_writers_of_commands_share_few_commits(writer: Writer, store: ScriptedStore) -> None:
+    real = store.apply
+
+    def slow(batch: Sequence[Command[Any]]) -> list[Any]:
+        time.sleep(0.002)  # a disk's sync, in which the others queue up
+        return real(batch)
+
+    store.apply = slow  # type: ignore[method-assign]
+
+    async def client(start: int) -> None:
+        for number in range(start, start + 5):
+            assert await put(writer, number) == number
+
+    await asyncio.gather(*[client(1000 * each) for each in range(50)])
+    assert writer.commands == 250
+    assert writer.commits <= 50
