@@ -164,8 +164,3 @@ class Stage:
             worker_id=workers[0]["id"],
             task_id=task_id,
         )
-
-    def tear_down(self) -> None:
-        """Remove what the key still has."""
-        for endpoint in self.api.data("GET", ""):
-            self.api.call("DELETE", f"/{endpoint['id']}")

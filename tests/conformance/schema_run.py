@@ -194,7 +194,7 @@ def _aim(case: Case, stage: Stage, made: set[str]) -> None:
         return
     operation_id = _operation_id(case)
     chained = meta.phase.name is TestPhase.STATEFUL
-    if isinstance(case.body, dict) and operation_id != "submitTask":
+    if isinstance(case.body, dict):
         body = dict(case.body)
         tamed = (operation_id == "createEndpoint" or chained) and _tame(body, chained)
         if tamed or meta.generation.mode.is_positive:
@@ -204,7 +204,7 @@ def _aim(case: Case, stage: Stage, made: set[str]) -> None:
     if chained:
         _spare_the_stage(case, stage, made)
     elif not meta.is_negative_at(ParameterLocation.PATH) and case.operation.path_parameters:
-        case.path_parameters = {**(case.path_parameters or {}), **_ids(case, stage, made)}
+        case.path_parameters = {**(case.path_parameters or {}), **_ids(case, stage)}
     if case.query:
         query = dict(case.query)
         if operation_id == "scaleWorkers" and chained:
@@ -215,14 +215,14 @@ def _aim(case: Case, stage: Stage, made: set[str]) -> None:
             case.query = query
 
 
-def _ids(case: Case, stage: Stage, made: set[str]) -> dict[str, str]:
+def _ids(case: Case, stage: Stage) -> dict[str, str]:
     """Ids that exist, for the path parameters of this operation."""
     found = {"workerId": stage.worker_id, "taskId": stage.task_id}
     names = [parameter.name for parameter in case.operation.path_parameters]
-    return {name: found.get(name) or _endpoint_for(case, stage, made) for name in names}
+    return {name: found.get(name) or _endpoint_for(case, stage) for name in names}
 
 
-def _endpoint_for(case: Case, stage: Stage, made: set[str]) -> str:
+def _endpoint_for(case: Case, stage: Stage) -> str:
     match _operation_id(case):
         case "updateEndpoint" | "scaleWorkers":
             return stage.parked
@@ -232,8 +232,8 @@ def _endpoint_for(case: Case, stage: Stage, made: set[str]) -> str:
             return stage.api.create()
         case "submitTask" if isinstance(case.body, dict) and "taskId" in case.body:
             # Each in a queue of its own: examples repeat ids, and an id belongs to one payload (N3).
-            made.add(endpoint_id := stage.api.create())
-            return endpoint_id
+            # They stay: to delete them would end their tasks, and tell made-up webhooks.
+            return stage.api.create()
         case "submitTask" if isinstance(case.body, dict) and "webhook" in case.body:
             return stage.collecting
         case _:

@@ -1,6 +1,7 @@
 """`yottabench serve`: runs the emulator."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -30,6 +31,19 @@ def serve(
     keys_file: Annotated[
         Path | None, typer.Option(help="File of accepted API keys, one a line; # begins a comment.")
     ] = None,
+    control_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the key of /_emulator/. Default: none, and callers on this machine only."),
+    ] = None,
+    seed_file: Annotated[
+        Path | None, typer.Option(help="Endpoints and tasks to make at start, as JSON or TOML.")
+    ] = None,
+    retention_days: Annotated[
+        float, typer.Option(min=0.001, max=36_500, help="Days that ended tasks, workers and log lines are kept.")
+    ] = 7.0,
+    end_with_stdin: Annotated[
+        bool, typer.Option("--end-with-stdin", help="Stop when standard input ends, as it does with who holds it.")
+    ] = False,
     delivered_status: Annotated[
         DeliveredStatus, typer.Option(help="Meaning of DELIVERED: webhook, worker or sample.")
     ] = "webhook",
@@ -57,6 +71,25 @@ def serve(
     webhook_allow: Annotated[
         list[str] | None, typer.Option(help="Host besides loopback that webhooks may go to; repeatable.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="File that says what images run as. Default: images.toml in the data folder.")
+    ] = None,
+    driver: Annotated[
+        list[str] | None,
+        typer.Option(help="Driver for images not in the images file: docker, or an installed one; repeatable."),
+    ] = None,
+    docker_gpus: Annotated[
+        bool, typer.Option("--docker-gpus", help="Give containers the GPUs that the endpoint asks for.")
+    ] = False,
+    cold_start_s: Annotated[
+        float, typer.Option(min=0, help="Mean seconds until a simulated worker is ready, drawn for each.")
+    ] = 0.0,
+    gateway_timeout_s: Annotated[
+        float, typer.Option(min=0.01, help="Seconds of silence in a request to an ALB endpoint.")
+    ] = 600.0,
+    gateway_domain: Annotated[
+        str, typer.Option(help="ALB endpoints are <id>. and this. Default: localhost and the port.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of what simulated workers draw by chance.")] = 0,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -91,15 +124,26 @@ def serve(
         webhook_timeout_s=webhook_timeout_s,
         webhook_allow=tuple(webhook_allow or ()),
         api_keys=_keys(keys_file),
+        control_key=_control_key(control_key_file),
+        retention_days=retention_days,
+        seed_file=seed_file,
+        images=images,
+        drivers=tuple(driver or ()),
+        docker_gpus=docker_gpus,
+        cold_start_s=cold_start_s,
+        gateway_timeout_s=gateway_timeout_s,
+        gateway_domain=gateway_domain,
         seed=seed,
     )
     try:
-        _run(server.serve(chosen, _announcer(as_json, folder, ephemeral, bool(chosen.api_keys))))
+        announce = _announcer(as_json, folder, ephemeral, bool(chosen.api_keys))
+        _run(server.serve(chosen, announce, end_with_stdin=end_with_stdin))
     except (server.CannotServe, StoreError) as error:
         _fail(str(error))
     finally:
         if ephemeral:
             shutil.rmtree(folder, ignore_errors=True)
+        gc.freeze()  # the interpreter would look through all that is left once more, for 0.1 s and to no purpose
 
 
 def _fail(message: str) -> NoReturn:
@@ -120,17 +164,29 @@ def _data_folder(data: Path | None, ephemeral: bool) -> Path:
 
 
 def _keys(path: Path | None) -> frozenset[str]:
+    return frozenset() if path is None else frozenset(_read_keys(path, "--keys-file"))
+
+
+def _control_key(path: Path | None) -> str | None:
     if path is None:
-        return frozenset()
+        return None
+    found = _read_keys(path, "--control-key-file")
+    if len(found) > 1:
+        raise typer.BadParameter(f"{path} holds {len(found)} keys. Write one.", param_hint="--control-key-file")
+    return found[0]
+
+
+def _read_keys(path: Path, option: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}.", param_hint="--keys-file") from None
-    keys = frozenset(key for line in lines if (key := line.partition("#")[0].strip()))
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise typer.BadParameter(f"{path} cannot be read: {why}.", param_hint=option) from None
+    keys = [key for line in lines if (key := line.partition("#")[0].strip())]
     if not keys:
-        raise typer.BadParameter(f"{path} holds no key. Write one a line.", param_hint="--keys-file")
+        raise typer.BadParameter(f"{path} holds no key. Write one a line.", param_hint=option)
     if not all(key.isascii() and key.isprintable() for key in keys):
-        raise typer.BadParameter(f"{path} holds a key that is not printable ASCII.", param_hint="--keys-file")
+        raise typer.BadParameter(f"{path} holds a key that is not printable ASCII.", param_hint=option)
     return keys
 
 

@@ -1,7 +1,7 @@
 """The rules of a call, without any input or output: a plan says what to do next, a client does it and reports back.
 
-A plan is a generator. It yields a Try or a Pause, is sent the data of the answer or thrown the YottaError, and returns
-its result. Both clients carry out the same plans, so neither has rules of its own.
+A plan is a generator. It yields an Effect, is sent the outcome (of a Try the data, or thrown the YottaError), and
+returns its result. Both clients carry out the same plans, so neither has rules of its own.
 """
 
 import logging
@@ -9,7 +9,7 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
@@ -52,7 +52,15 @@ class Pause:
     bell: Bell | None = None
 
 
-Plan: TypeAlias = Generator[Try[Any] | Pause, Any, R]
+@attrs.frozen
+class AtOnce:
+    """Carry out these plans side by side."""
+
+    plans: "Sequence[Plan[Any]]"
+
+
+Effect: TypeAlias = Try[Any] | Pause | AtOnce
+Plan: TypeAlias = Generator[Effect, Any, R]
 
 
 def _new_task_id() -> str:
@@ -103,6 +111,16 @@ def pause(seconds: float, bell: Bell | None = None) -> Plan[None]:
     """A pause; a bell that rings ends it early."""
     if seconds > 0:
         yield Pause(seconds, bell)
+
+
+def at_once(plans: "Sequence[Plan[R]]") -> "Plan[list[R | YottaError]]":
+    """Several plans side by side: the result of each, or the YottaError that it ended in."""
+    if len(plans) == 1:
+        try:
+            return [(yield from plans[0])]
+        except YottaError as error:
+            return [error]
+    return cast("list[R | YottaError]", (yield AtOnce(plans)))
 
 
 class Attempts:

@@ -1,11 +1,10 @@
-"""Makes the generated request models from what callers write: plain dicts, plain texts, snake_case names."""
+"""Makes request bodies from what callers write: plain dicts, plain texts, snake_case names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NotRequired, Protocol, Self, TypedDict, TypeVar, cast
+from typing import Any, NotRequired, Protocol, Self, TypeVar, cast
 
-import attrs
-
+from yottabench.client import constraints
 from yottabench.client.errors import InvalidArgument
 from yottabench.client.models import (
     UNSET,
@@ -15,29 +14,29 @@ from yottabench.client.models import (
     Expose,
     ServiceMode,
     SubmitTaskRequest,
-    TaskHeaders,
     Unset,
     UpdateEndpointRequest,
 )
+from yottabench.client.request import CallOptions
 
 
 class _Model(Protocol):
     @classmethod
-    def from_dict(cls, src_dict: Mapping[str, Any]) -> Self: ...
+    def from_dict(cls, src_dict: Mapping[str, Any], /) -> Self: ...
 
 
 T = TypeVar("T")
 M = TypeVar("M", bound=_Model)
 Id = str | int
 Resources = Sequence[EndpointResource | Mapping[str, Any]]
-Environment = Mapping[str, str] | Sequence[EnvironmentVar]
+Environment = Mapping[str, str] | Sequence[EnvironmentVar | Mapping[str, str]]
 
 
-class CreateSettings(TypedDict):
-    """Settings of a new endpoint; the API's names in snake_case.
+class CreateSettings(CallOptions):
+    """Settings of a new endpoint; the API's names in snake_case, and the options of every call.
 
     Resources are dicts {"region", "gpuType", "gpuCount"}, expose is one {"port", "protocol"}, environment_vars one
-    {name: value}.
+    {name: value}. None counts as left out.
     """
 
     name: str
@@ -57,8 +56,8 @@ class CreateSettings(TypedDict):
     min_single_card_ram_in_gb: NotRequired[int]
 
 
-class UpdateSettings(TypedDict):
-    """New settings of an endpoint. Left out: as it was. None: taken away."""
+class UpdateSettings(CallOptions):
+    """New settings of an endpoint, and the options of every call. Left out: as it was. None: taken away."""
 
     name: str
     resources: Resources
@@ -74,58 +73,87 @@ class UpdateSettings(TypedDict):
     min_single_card_ram_in_gb: NotRequired[int | None]
 
 
-def create_body(settings: Mapping[str, Any]) -> CreateEndpointRequest:
-    """The body of createEndpoint. Settings that are None count as left out. Raises InvalidArgument."""
+_CALL_OPTIONS = ("timeout_s", "deadline_s", "max_retries")
+_UPDATE_NAMES = {
+    "name": "name",
+    "resources": "resources",
+    "workers": "workers",
+    "container_volume_in_gb": "containerVolumeInGb",
+    "credential_id": "credentialId",
+    "environment_vars": "environmentVars",
+    "expose": "expose",
+    "webhook": "webhook",
+    "initialization_command": "initializationCommand",
+    "min_single_card_vram_in_gb": "minSingleCardVramInGb",
+    "min_single_card_vcpu": "minSingleCardVcpu",
+    "min_single_card_ram_in_gb": "minSingleCardRamInGb",
+}
+_CREATE_NAMES = {
+    **{name: sent for name, sent in _UPDATE_NAMES.items() if name != "credential_id"},
+    "image": "image",
+    "service_mode": "serviceMode",
+    "image_registry": "imageRegistry",
+    "container_registry_auth_id": "containerRegistryAuthId",
+}
+
+
+def call_options(settings: Mapping[str, Any]) -> CallOptions:
+    """The options of the call among the settings."""
+    return cast("CallOptions", {name: settings[name] for name in _CALL_OPTIONS if name in settings})
+
+
+def create_body(settings: Mapping[str, Any], *, check: bool) -> CreateEndpointRequest:
+    """The body of createEndpoint. Raises InvalidArgument."""
     given = {name: value for name, value in settings.items() if value is not None}
-    if isinstance(given.get("service_mode"), str):
-        given["service_mode"] = ServiceMode(given["service_mode"])
-    return _built(CreateEndpointRequest, given)
+    body = _body(given, _CREATE_NAMES)
+    if check:
+        constraints.check_create(body)
+    return _read(CreateEndpointRequest, body)
 
 
-def update_body(settings: Mapping[str, Any]) -> UpdateEndpointRequest:
+def update_body(settings: Mapping[str, Any], *, check: bool) -> UpdateEndpointRequest:
     """The body of updateEndpoint. Raises InvalidArgument."""
-    return _built(UpdateEndpointRequest, dict(settings))
+    body = _body(settings, _UPDATE_NAMES)
+    if check:
+        constraints.check_update(body)
+    return _read(UpdateEndpointRequest, body)
 
 
-def submit_body(
+def submit_body(  # noqa: PLR0913 - the API's own fields
     task_input: Any,
     *,
     worker_port: int,
     process_uri: str,
-    task_id: str | None,
+    task_id: str,
     webhook: str | None,
     webhook_auth_key: str | None,
     headers: Mapping[str, str] | None,
+    check: bool,
 ) -> SubmitTaskRequest:
     """The body of submitTask. Raises InvalidArgument."""
-    return SubmitTaskRequest(
-        input_=task_input,
-        worker_port=worker_port,
-        process_uri=process_uri,
-        task_id=given(task_id),
-        webhook=given(webhook),
-        webhook_auth_key=given(webhook_auth_key),
-        headers=UNSET if headers is None else _read(TaskHeaders, "headers", headers),
-    )
+    body: dict[str, Any] = {
+        "taskId": task_id,
+        "input": task_input,
+        "workerPort": worker_port,
+        "processUri": process_uri,
+    }
+    for name, value in (("webhook", webhook), ("webhookAuthKey", webhook_auth_key), ("headers", headers)):
+        if value is not None:
+            body[name] = value
+    if check:
+        constraints.check_submit(body)
+    return _read(SubmitTaskRequest, body)
 
 
-def secrets_of(request: CreateEndpointRequest | UpdateEndpointRequest | SubmitTaskRequest) -> list[str]:
+def secrets_of(body: CreateEndpointRequest | UpdateEndpointRequest | SubmitTaskRequest) -> tuple[str, ...]:
     """The texts in a request that must not come back in an error."""
-    if isinstance(request, SubmitTaskRequest):
-        found: list[Any] = [request.webhook_auth_key]
-        if isinstance(request.headers, TaskHeaders):
-            found += request.headers.additional_properties.values()
+    if isinstance(body, SubmitTaskRequest):
+        found: list[Any] = [body.webhook_auth_key]
+        if not isinstance(body.headers, Unset):
+            found += body.headers.additional_properties.values()
     else:
-        found = [variable.value for variable in request.environment_vars or ()]
-    return [text for text in found if isinstance(text, str)]
-
-
-def segment(name: str, value: Id) -> str:
-    """An id as part of a path. Raises InvalidArgument when it would make another URL; the server judges the rest."""
-    text = str(value)
-    if isinstance(value, bool) or not isinstance(value, (str, int)) or text in ("", ".", ".."):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers may be untyped
-        raise InvalidArgument(f"{name} must be an id, but is {value!r}. Ids come from the answers of the API.")
-    return text
+        found = [variable.value for variable in body.environment_vars or ()]
+    return tuple(text for text in found if isinstance(text, str))
 
 
 def given(value: T | None) -> T | Unset:
@@ -162,39 +190,38 @@ def log_offset(offset: int | str | None) -> int | Unset:
         ) from None
 
 
-def _built(model: type[T], settings: dict[str, Any]) -> T:
-    if "resources" in settings:
-        settings["resources"] = _list_of(EndpointResource, "resources", settings["resources"])
-    if settings.get("expose") is not None:
-        settings["expose"] = _read(Expose, "expose", settings["expose"])
-    variables = settings.get("environment_vars")
-    if isinstance(variables, Mapping):
-        settings["environment_vars"] = [EnvironmentVar(key=str(key), value=variables[key]) for key in variables]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- checked by the server
-    elif variables is not None:
-        settings["environment_vars"] = _list_of(EnvironmentVar, "environment_vars", variables)
-    known = {field.name for field in attrs.fields(model) if field.init}  # pyright: ignore[reportArgumentType] -- generated models are attrs classes
-    unknown = sorted(set(settings) - known)
-    if unknown:
-        raise InvalidArgument(f"There is no setting {unknown[0]!r}. The settings are: {', '.join(sorted(known))}.")
+def _body(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in _CALL_OPTIONS:
+            continue
+        if name not in names:
+            raise InvalidArgument(f"There is no setting {name!r}. The settings are: {', '.join(sorted(names))}.")
+        body[names[name]] = _plain(value)
+    variables = body.get("environmentVars")
+    if isinstance(variables, dict):
+        pairs = cast("dict[Any, Any]", variables).items()
+        body["environmentVars"] = [{"key": str(key), "value": value} for key, value in pairs]
+    return body
+
+
+def _plain(value: Any) -> Any:
+    """Models as the dicts that they are sent as, also those in a list; enums as their texts."""
+    if isinstance(value, (EndpointResource, EnvironmentVar, Expose)):
+        return value.to_dict()
+    if isinstance(value, ServiceMode):
+        return value.value
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in cast("Sequence[Any]", value)]
+    return value
+
+
+def _read(model: type[M], body: Mapping[str, Any]) -> M:
     try:
-        return model(**settings)
-    except TypeError as error:
-        raise InvalidArgument(f"A setting is missing: {error}. Nothing was sent.") from None
-
-
-def _list_of(model: type[M], name: str, values: Any) -> list[M]:
-    if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-        raise InvalidArgument(f"{name} must be a list, but is {type(values).__name__}.")  # pyright: ignore[reportUnknownArgumentType] -- only its name is used
-    return [_read(model, f"{name}[{index}]", value) for index, value in enumerate(values)]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] -- checked one by one
-
-
-def _read(model: type[M], name: str, value: Any) -> M:
-    """A model from itself or from a dict with the API's own names."""
-    if isinstance(value, model):
-        return value
-    if not isinstance(value, Mapping):
-        raise InvalidArgument(f"{name} must be a dict, but is {type(value).__name__}.")
-    try:
-        return model.from_dict(cast("Mapping[str, Any]", value))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidArgument(f"{name} lacks or spoils a field: {error}. See the API's documentation.") from None
+        return model.from_dict(body)
+    except KeyError as error:
+        raise InvalidArgument(f"The request lacks {error}. Nothing was sent.") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InvalidArgument(f"The request has a field of the wrong kind: {error}. Nothing was sent.") from None

@@ -74,6 +74,9 @@ class Api:
             ("tasks", "count"): {"GET": ("getTaskCount", self._count)},
             ("tasks", "*"): {"GET": ("getTaskById", self._get_task)},
         }
+        self.operations = frozenset(
+            ("createEndpoint", "listEndpoints", *(name for each in self._routes.values() for name, _ in each.values()))
+        )
         self._rates = Rates(services.clock) if services.settings.limits == "documented" else None
 
     async def handle(self, request: Request) -> Any:
@@ -150,7 +153,8 @@ class Api:
         await self._on.writer.commit(PutEndpoint(msgspec.structs.replace(record)))
         if self._clearings_of(request.namespace) != clearings:
             raise ApiError(
-                Code.WRONG_STATE, "The emulator was reset while this endpoint was made. Create it again if it is wanted."
+                Code.WRONG_STATE,
+                "The emulator was reset while this endpoint was made. Create it again if it is wanted.",
             )
         return views.endpoint_view(self.open(record))
 

@@ -27,8 +27,10 @@ from yottabench.emulator.store.writer import Writer
 
 _log = logging.getLogger("yottabench.dispatch")
 
-# A worker that is there but did not take or end the task is given a moment; doubled with every strike.
+# A worker that is there but did not take or end the task is given a moment, and so is the task; four times as long
+# with each time in a row. Without it, one worker that refuses at once would use up the attempts of the whole queue.
 _RETRY_FIRST_MS = 100
+_RETRY_MAX_MS = 30_000
 
 # Not forwarded: they belong to the connection, or are ours to say. Names in lower case.
 NOT_FORWARDED = frozenset(
@@ -71,6 +73,7 @@ class ReadyWorker:
         self.leaving = False  # told to go
         self.gone = False
         self.in_hand = 0
+        self.misses = 0  # tasks in a row that it did not end
         self.free = asyncio.Event()  # set while it has nothing in hand
         self.free.set()
 
@@ -88,9 +91,10 @@ class WorkerCaller(Protocol):
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The attempt ended without an answer: back to the queue, and why."""
+    """The attempt ended without an answer: back to the queue, and why; `ours`: it never came to the worker."""
 
     reason: str
+    ours: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -184,7 +188,12 @@ class Dispatcher:
 
     def _pump(self) -> None:
         while self._idle and not self._closed:
-            task = self._ready.pop()
+            try:
+                task = self._ready.pop()
+            except StoreError as error:
+                _log.error("The queue of endpoint %d cannot be read now. %s", self._endpoint_id, error)
+                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, self._pump)
+                return
             if task is None:
                 return
             worker = self._idle.popleft()
@@ -200,10 +209,16 @@ class Dispatcher:
         self._under_way.add(under_way)
         under_way.add_done_callback(self._under_way.discard)
 
-    def _release(self, worker: ReadyWorker) -> None:
+    def _release(self, worker: ReadyWorker, rest_ms: int = 0) -> None:
         worker.in_hand -= 1
         if worker.in_hand == 0:
             worker.free.set()
+        if rest_ms:
+            self._clock.call_at(self._clock.now_ms() + rest_ms, lambda: self._take_up(worker))
+        else:
+            self._take_up(worker)
+
+    def _take_up(self, worker: ReadyWorker) -> None:
         if worker.accepting:
             self._idle.append(worker)
             self._pump()
@@ -223,7 +238,9 @@ class Dispatcher:
             return
         task.fence += 1
         end = await self._call(task, worker, deadline_ms)
-        self._release(worker)
+        missed = isinstance(end, Returned) and not end.ours
+        worker.misses = worker.misses + 1 if missed else 0
+        self._release(worker, _wait_ms(worker.misses))
         if isinstance(end, Ended):
             await self._finish(task, end)
         else:
@@ -255,9 +272,13 @@ class Dispatcher:
         except http1.Http1Error as error:
             return Returned(str(error))
         except StoreError as error:
-            return Returned(str(error))
+            return Returned(str(error), ours=True)
         except TimeoutError:
             return Returned(f"Worker {worker.id} gave no complete answer before its lease ended.")
+        except Exception as error:
+            # A fault of ours ends this task; it must not take the worker away from all others.
+            _log.exception("Task %s of endpoint %d could not be sent", task.task_id, self._endpoint_id)
+            return _failed(f"The server could not send this task ({type(error).__name__}). Its log says more.")
         finally:
             self._leases.pop(task.seq, None)
         return ended_by(answer)
@@ -279,7 +300,7 @@ class Dispatcher:
             self._outbox.add(finished.delivery)
 
     async def _return(self, task: ReadyTask, worker: ReadyWorker, end: Returned) -> None:
-        strike = not worker.leaving  # a worker that was told to go is not the task's fault
+        strike = not (worker.leaving or end.ours)  # a worker that was told to go is not the task's fault
         strikes = task.strikes + strike
         if strike and strikes >= self._settings.max_attempts:
             await self._finish(
@@ -292,7 +313,7 @@ class Dispatcher:
             return
         now_ms = self._clock.now_ms()
         # A worker that is gone leaves the task to the others at once; one that is there and fails may need a moment.
-        next_ms = None if worker.leaving or worker.gone else now_ms + (_RETRY_FIRST_MS << (2 * (strikes - 1)))
+        next_ms = None if worker.leaving or worker.gone else now_ms + _wait_ms(max(1, strikes))
         moved = await self._writer.insist(
             base.ReturnTask(
                 seq=task.seq, fence=task.fence, strike=strike, next_ms=next_ms, now_ms=now_ms, reason=end.reason
@@ -325,6 +346,10 @@ def forwarded_headers(task: ReadyTask, endpoint_id: int) -> bytes:
         given = msgspec.json.decode(task.headers, type=dict[str, str])
         block += "".join(f"{name}: {value}\r\n" for name, value in given.items() if name.lower() not in NOT_FORWARDED)
     return block.encode("latin-1")
+
+
+def _wait_ms(times: int) -> int:
+    return min(_RETRY_MAX_MS, _RETRY_FIRST_MS << 2 * min(times - 1, 10)) if times else 0
 
 
 def _failed(error: str) -> Ended:

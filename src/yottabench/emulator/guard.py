@@ -62,6 +62,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.deadline_s = None
 
     def _reset(self) -> None:
+        if self.transport.is_closing():
+            return
         # Without lingering the peer gets a reset rather than an orderly end.
         connection = self.transport.get_extra_info("socket")
         if connection is not None:

@@ -35,7 +35,11 @@ class ReadyQueue:
         self._append(task)
 
     def put_back(self, task: ReadyTask) -> None:
-        """A task that a worker did not end."""
+        """A task that a worker did not end, or that has waited long enough since."""
+        if task.seq > self._tail_seq:  # its attempt was an earlier server's, and no refill has come to its place yet
+            if self._spilled:
+                return
+            self._tail_seq = task.seq
         heapq.heappush(self._returned, (task.seq, task))
 
     def pop(self) -> ReadyTask | None:

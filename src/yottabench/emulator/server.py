@@ -1,31 +1,40 @@
 """Puts the parts together: takes up what the store holds, serves, and leaves nothing running behind."""
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
+import os
 import random
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable
 
+import attrs
 import uvicorn
 
 from yottabench.clock import Ids, LoopClock
 from yottabench.emulator.app import Api
-from yottabench.emulator.control import Control
-from yottabench.emulator.drivers.base import Driver
+from yottabench.emulator.control.access import Access
+from yottabench.emulator.control.metrics import Sources
+from yottabench.emulator.control.seeds import SeedError, plant
+from yottabench.emulator.control.state import State
+from yottabench.emulator.control.surface import Control, Parts
+from yottabench.emulator.dispatch import Dispatcher
+from yottabench.emulator.drivers.choice import DriverError, make_drivers
 from yottabench.emulator.drivers.sim import SimDriver
-from yottabench.emulator.endpoints import Services, fail_open_tasks
+from yottabench.emulator.endpoints import Services
 from yottabench.emulator.faults import Faults
+from yottabench.emulator.gateway import Gateway
 from yottabench.emulator.guard import GuardedProtocol, sweep
-from yottabench.emulator.limits import LOG_BYTES_PER_WORKER, RETENTION_MS
+from yottabench.emulator.hosts import Application, HostCheck, LocalNames
+from yottabench.emulator.limits import LOG_BYTES_PER_WORKER
+from yottabench.emulator.listening import Server
 from yottabench.emulator.logs import LogStore
+from yottabench.emulator.retention import DAY_MS, Retention
 from yottabench.emulator.settings import Settings
+from yottabench.emulator.settling import Leases, Settler
 from yottabench.emulator.stats import Stats
-from yottabench.emulator.store.base import EndpointStatus
 from yottabench.emulator.store.sqlite import SqliteStore
 from yottabench.emulator.store.writer import Writer
 from yottabench.emulator.webhooks import Outbox
@@ -49,17 +58,22 @@ class Emulator:
         self._settings = settings
         self._clock = LoopClock(loop)
         self._store = SqliteStore(settings.data)
+        try:
+            # Not before the store: who holds that may remove containers that an earlier server of it left.
+            self._drivers = make_drivers(settings, SimDriver(self._clock, settings.cold_start_s))
+        except DriverError as error:
+            self._store.close()
+            raise CannotServe(str(error)) from None
         self._writer = Writer(self._store, loop, self._clock)
         self._logs = LogStore(
             settings.data / "logs.sqlite",
             max_bytes_per_worker=LOG_BYTES_PER_WORKER,
-            retention_ms=RETENTION_MS,
+            retention_ms=int(settings.retention_days * DAY_MS),
             now_ms=self._clock.now_ms,
         )
         stats = Stats()
-        self._faults = Faults(self._clock)
-        self._outbox = Outbox(settings, self._clock, self._store, self._writer, stats, self._faults)
-        self._drivers: tuple[Driver, ...] = (SimDriver(),)
+        self.faults = Faults(self._clock)
+        self._outbox = Outbox(settings, self._clock, self._store, self._writer, stats, self.faults)
         self._on = Services(
             settings=settings,
             clock=self._clock,
@@ -70,33 +84,72 @@ class Emulator:
             outbox=self._outbox,
             stats=stats,
             drivers=self._drivers,
-            faults=self._faults,
+            faults=self.faults,
         )
         self._api = Api(self._on)
-        self.control = Control(stats, self._writer)
-        self.application = Wire(settings, self._api, self.control)
-        self._leftovers: asyncio.Future[Any] | None = None
+        self._state = State(self._on, self._api, self._store)
+        self._names = LocalNames(settings.host, settings.gateway_domain)
+        self.retention = Retention(settings, self._clock, self._writer, self._logs, stats)
+        self.control = Control(self._parts())
+        self._wire = Wire(settings, self._api, self.control)
+        self.application = Gateway(settings, self._api.endpoints, stats, self._wire)
+
+    def _parts(self) -> Parts:
+        writer, outbox, retention = self._writer, self._outbox, self.retention
+        return Parts(
+            settings=self._settings,
+            clock=self._clock,
+            settler=Settler(
+                {
+                    "commits": lambda: writer.unanswered,
+                    "tasks on their way": lambda: sum(each.busy for each in self._dispatchers()) - writer.retrying,
+                    "webhooks": lambda: outbox.busy - writer.retrying,
+                    "the sweep of retention": lambda: retention.busy,
+                }
+            ),
+            leases=Leases(self._dispatchers),
+            state=self._state,
+            history=self._store,
+            sources=Sources(
+                stats=self._on.stats,
+                writer=writer,
+                outbox=outbox,
+                faults=self.faults,
+                store=self._store,
+                endpoints=self._api.endpoints,
+                answers=lambda: self._wire.answers,
+                ahead_ms=lambda: self._clock.ahead_ms,
+            ),
+            operations=self._api.operations,
+            access=Access(self._settings.control_key, self._names),
+        )
+
+    def _dispatchers(self) -> list[Dispatcher]:
+        return [endpoint.dispatcher for endpoint in (*self._api.endpoints.values(), *self._api.ending)]
+
+    def guarded(self) -> Application:
+        """The application for a listener on loopback: only what was sent to one of this machine's names gets in."""
+        return HostCheck(self.application, self._names)
+
+    async def plant(self) -> None:
+        """Make what the seed file says. Raises CannotServe."""
+        if self._settings.seed_file is not None:
+            try:
+                await plant(self._settings.seed_file, self._api, self._settings.api_keys)
+            except SeedError as error:
+                raise CannotServe(str(error)) from None
 
     def open(self) -> None:
         """Take up what an earlier server left: endpoints, their queues, what was leased, what is to be delivered."""
         self._store.recover(self._clock.now_ms())
-        for record in self._store.endpoints():
-            if record.should_run:
-                record.status = EndpointStatus.RUNNING if record.spec.workers == 0 else EndpointStatus.INITIALIZING
-            self._api.open(record)
-        for next_ms, task in self._store.waiting():
-            self._api.endpoints[task.endpoint_id].dispatcher.add_waiting(task, next_ms)
-        self._leftovers = asyncio.gather(
-            *(fail_open_tasks(endpoint_id, self._on) for endpoint_id in self._store.deleted_with_open_tasks())
-        )
-        self._outbox.load()
+        self._state.take_up()
         self.control.ready = True
 
     async def close(self) -> None:
         """End workers and writers; what was not finished is taken up by the next server."""
         self.control.ready = False
-        if self._leftovers is not None:
-            self._leftovers.cancel()
+        await self.retention.close()
+        await self._state.close()
         for endpoint in (*self._api.endpoints.values(), *self._api.ending):
             await endpoint.close()
         await self._outbox.close()
@@ -105,23 +158,6 @@ class Emulator:
         self._writer.close()
         self._store.close()
         self._logs.close()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but signals are the caller's business, and it says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._listening = listening
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._listening()
 
 
 def bind(host: str, port: int, *, with_keys: bool) -> socket.socket:
@@ -143,19 +179,21 @@ def bind(host: str, port: int, *, with_keys: bool) -> socket.socket:
         ) from None
 
 
-async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT. `announce` gets the URL once requests are answered.
+async def serve(settings: Settings, announce: Callable[[str], None], *, end_with_stdin: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, or the end of standard input. `announce` gets the URL once requests are answered.
 
     Raises CannotServe, or StoreError when the store cannot be opened.
     """
     listener = bind(settings.host, settings.port, with_keys=bool(settings.api_keys))
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    emulator = Emulator(settings)
+    emulator = Emulator(attrs.evolve(settings, port=port))
     try:
         emulator.open()
+        await emulator.plant()
+        application = emulator.guarded() if ipaddress.ip_address(host).is_loopback else emulator.application
         config = uvicorn.Config(
-            emulator.application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
+            application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
             http=GuardedProtocol,
             ws="none",
             lifespan="off",
@@ -167,13 +205,32 @@ async def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
-        server = _Server(config, lambda: announce(url))
+        server = Server(config, lambda: announce(url))
+
+        def stop() -> None:
+            emulator.faults.remove(emulator.faults.rules(None))  # answers that they hold back would be waited for
+            server.stop()
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+            loop.add_signal_handler(number, stop)
+        if end_with_stdin:
+            _watch_stdin(loop, stop)
         sweeping = loop.create_task(sweep(server.server_state.connections))
+        emulator.retention.start()
         await server.serve(sockets=[listener])
         sweeping.cancel()
     finally:
         await emulator.close()
         listener.close()
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
+    """Whoever started this server holds the other end: it closes when they end, however that happens."""
+
+    def read() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            ended()
+
+    loop.add_reader(0, read)

@@ -60,7 +60,7 @@ class Settings:
     docker_gpus: bool = False
     """Give each container as many GPUs as the endpoint's `gpuCount`; the Docker host must have them."""
     cold_start_s: float = 0.0
-    """Median time that a simulated worker takes to become ready; drawn for each from a log-normal distribution."""
+    """Mean time that a simulated worker takes to become ready; drawn for each from a log-normal distribution."""
     gateway_timeout_s: float = 600.0
     """How long a worker of an ALB endpoint, or its client, may be silent in the middle of a request."""
     gateway_domain: str = ""

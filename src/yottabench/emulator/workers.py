@@ -130,7 +130,8 @@ class Worker:
             self._starting = asyncio.ensure_future(self._driver.start(spec, log))
             self._starting.add_done_callback(_seen)
             # Shielded: when this is cancelled half-way, `destroy` still learns what was started.
-            running = self._running = await asyncio.shield(self._starting)
+            running = await asyncio.shield(self._starting)
+            self._running = running
             if self.leaving:
                 running.kill()
             await running.wait_ready()

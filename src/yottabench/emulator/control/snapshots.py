@@ -99,7 +99,7 @@ def _faults_of_deliveries(snapshot: Snapshot, workers: set[int]) -> Iterator[str
     if not seqs.issuperset(of_tasks) or len(set(of_tasks)) < len(of_tasks):
         yield "a delivery belongs to no task, or two to one"
     for delivery in snapshot.deliveries:
-        if delivery.task_seq is None and (delivery.worker_id not in workers or delivery.body is None):
+        if delivery.task_seq is None and (delivery.worker_id not in workers or delivery.body is msgspec.UNSET):
             yield "a delivery belongs neither to a task nor to a worker"
         numbers = [attempt.number for attempt in delivery.attempts]
         if numbers != sorted(set(numbers)):

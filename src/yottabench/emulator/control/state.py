@@ -50,7 +50,7 @@ class State:
         async with self._one_at_a_time:
             workers = self._workers(namespace)
             ended = await self._end(namespace)
-            cleared = await self._on.writer.commit(ClearState(namespace))
+            cleared = await self._on.writer.commit(ClearState(namespace=namespace))
             self._on.outbox.forget(cleared.open_deliveries)
             self._on.faults.remove(self._on.faults.rules(namespace))
             await asyncio.to_thread(self._on.logs.forget, workers)

@@ -154,10 +154,11 @@ def _external(table: _Table) -> ExternalImage:
 
 def _url(table: _Table, text: str) -> Url:
     found = _URL.fullmatch(text)
+    shown = re.sub("//.*@", "//***@", text)
     if found is None:
         raise table.wrong(
             "urls",
-            f"holds {text!r}, which is no server's address",
+            f"holds {shown!r}, which is no server's address",
             "Write http://host:port or https://host:port, without a path (a task's processUri is the path); with"
             " {port} for the port, each task's workerPort is used",
         )

@@ -188,8 +188,8 @@ def _saved_task(row: Sequence[Any], attempts: dict[int, list[upkeep.TaskAttempt]
     return upkeep.SavedTask(**fields, attempts=_with_newest(known, state, *newest))
 
 
-def _raw(text: bytes | None) -> msgspec.Raw | None:
-    return None if text is None else msgspec.Raw(text)
+def _raw(text: bytes | None) -> msgspec.Raw | msgspec.UnsetType:
+    return msgspec.UNSET if text is None else msgspec.Raw(text)
 
 
 def _with_newest(

@@ -253,12 +253,13 @@ class SqliteUpkeep(SqliteHistory):
                 task.worker_port,
                 task.process_uri,
                 task.webhook_auth_key,
-                None if task.headers is None else bytes(task.headers),
+                _bytes(task.headers),
                 bytes(task.input),
             ),
         )
-        if task.output is not None:
-            self._writer.execute("INSERT INTO task_output (seq, output) VALUES (?, ?)", (seq, bytes(task.output)))
+        output = _bytes(task.output)
+        if output is not None:
+            self._writer.execute("INSERT INTO task_output (seq, output) VALUES (?, ?)", (seq, output))
         self._put_attempts(seq, task, now_ms)
         self._changes[task.endpoint_id, state] += 1
         return seq
@@ -286,7 +287,7 @@ class SqliteUpkeep(SqliteHistory):
                 delivery.worker_id,
                 delivery.url,
                 delivery.auth_key,
-                None if delivery.body is None else bytes(delivery.body),
+                _bytes(delivery.body),
                 DeliveryState.DUE if inflight else delivery.state,
                 delivery.sends,
                 delivery.next_ms,
@@ -302,3 +303,7 @@ class SqliteUpkeep(SqliteHistory):
                 for attempt in delivery.attempts
             ],
         )
+
+
+def _bytes(text: msgspec.Raw | msgspec.UnsetType) -> bytes | None:
+    return None if isinstance(text, msgspec.UnsetType) else bytes(text)

@@ -105,9 +105,9 @@ class SavedTask(msgspec.Struct, kw_only=True):
     worker_port: Int64
     process_uri: str
     webhook_auth_key: str | None
-    headers: msgspec.Raw | None
+    headers: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     input: msgspec.Raw
-    output: msgspec.Raw | None
+    output: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempts: list[TaskAttempt]
 
     def __repr__(self) -> str:
@@ -121,7 +121,7 @@ class SavedDelivery(msgspec.Struct, kw_only=True):
     worker_id: Int64 | None
     url: str
     auth_key: str | None
-    body: msgspec.Raw | None
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     state: DeliveryState
     sends: Int64
     next_ms: Int64

@@ -84,6 +84,10 @@ class Writer:
             except StoreError as error:
                 _log.error("Nothing of %d changes was kept. %s", len(batch), error)
                 self._answer(batch, error)
+            except Exception as error:
+                # A fault of ours must cost its batch, not every later request its answer.
+                _log.exception("Nothing of %d changes was kept.", len(batch))
+                self._answer(batch, StoreError(f"The store failed: {error!r}"))
             else:
                 self.commits += 1
                 self.commands += len(batch)

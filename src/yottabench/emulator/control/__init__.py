@@ -1,0 +1,1 @@
+"""The control surface: everything under /_emulator/."""
