@@ -42,7 +42,8 @@ class LightHeaders(Mapping[str, str]):
 
     def _headers(self) -> httpx.Headers:
         if self._parsed is None:
-            self._parsed = httpx.Headers(self._raw)
+            # httptools leaves the optional space behind a value in place; it is no part of it.
+            self._parsed = httpx.Headers([(name, value.strip(b" \t")) for name, value in self._raw])
         return self._parsed
 
     def __getitem__(self, name: str) -> str:
@@ -312,7 +313,7 @@ class _Connection:
             self.reusable = False  # a second answer to one request: whose is it?
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._done:
+        if not self._past_head:  # what comes after a chunked body is a trailer, which nobody here reads
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:

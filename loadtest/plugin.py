@@ -120,8 +120,8 @@ def table_rows(total: Tally) -> list[dict[str, str | int]]:
     rows: list[dict[str, str | int]] = []
     for key, name in names.items():
         found = total.latencies[key]
-        figures = {"p50": found.percentile_ms(50), "p95": found.percentile_ms(95), "p99": found.percentile_ms(99)}
-        figures["max"] = found.max_ms
+        values = [*found.percentiles_ms((50, 95, 99)), found.max_ms]
+        figures = dict(zip(("p50", "p95", "p99", "max"), values, strict=True))
         rows.append(
             {"name": name, "count": found.count}
             | {key: "" if value is None else f"{value:.1f}" for key, value in figures.items()}

@@ -294,7 +294,7 @@ class MasterRole(HeadRole):
 def progress_line(total: Tally) -> str:
     """Where a run is, in one line."""
     counts, e2e = total.counts, total.latencies["e2e"]
-    percentiles = [e2e.percentile_ms(percent) for percent in (50, 95, 99)]
+    percentiles = e2e.percentiles_ms((50, 95, 99))
     latency = " / ".join("-" if value is None else f"{value:.0f}" for value in percentiles)
     extra = "".join(
         f", {counts[name]} {name}" for name in ("throttled", "refused", "unknown", "failed") if counts[name]

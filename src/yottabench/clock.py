@@ -49,6 +49,11 @@ class _Booked:
     def cancel(self) -> None:
         self.run = None
 
+    def fire(self) -> None:
+        run, self.run = self.run, None
+        if run is not None:
+            run()
+
 
 class Due(Protocol):
     """Something besides timers that becomes due: asked while time is advanced, so that nothing is passed over."""
@@ -185,9 +190,7 @@ class LoopClock:
             self._wake = None
         now_ms = self.now_ms()
         while self._booked and self._booked[0].due_ms <= now_ms:
-            run = heapq.heappop(self._booked).run
-            if run is not None:
-                self._loop.call_soon(run)
+            self._loop.call_soon(heapq.heappop(self._booked).fire)  # and may be called off until then
         self._arm()
 
 

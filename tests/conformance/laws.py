@@ -1,6 +1,6 @@
 """What a schema cannot say: how the answers of several requests hang together. Each law is a function that asserts."""
 
-import itertools
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from tests.conformance.live import SUCCESS, Api, Stage, until
 Law = Callable[[Stage], None]
 LAWS: list[Law] = []
 PAGE_SIZES = (1, 7, 10, 100)
+LOG_PAGES_MAX = 500  # the worker of the stage prints a few dozen lines
 SECRET = "a-webhook-auth-key-like-no-other"
 NOBODY = "http://127.0.0.1:9/"
 
@@ -249,11 +250,10 @@ def another_account_sees_nothing_of_it(stage: Stage) -> None:
 @law
 def nothing_is_done_without_a_key_that_is_known(stage: Stage) -> None:
     for key in (None, "no-such-key"):
-        stranger = Api(stage.api.url, key)
-        for method, path, sent in (("GET", "", {}), ("POST", "", {"json": {}}), *_operations_of(stage.served)):
-            answer = stranger.call(method, path, **sent)
-            assert (answer.code, answer.status) == (40101, 401), f"{method} {path}"
-        stranger.close()
+        with contextlib.closing(Api(stage.api.url, key)) as stranger:
+            for method, path, sent in (("GET", "", {}), ("POST", "", {"json": {}}), *_operations_of(stage.served)):
+                answer = stranger.call(method, path, **sent)
+                assert (answer.code, answer.status) == (40101, 401), f"{method} {path}"
 
 
 def _operations_of(endpoint_id: str) -> list[tuple[str, str, dict[str, Any]]]:
@@ -314,7 +314,7 @@ def log_pages_hold_every_line_once_in_both_directions(stage: Stage) -> None:
 def _logs(api: Api, path: str, *, size: int, direction: str, **more: str) -> list[tuple[int, str]]:
     params: dict[str, Any] = {"pageSize": size, "direction": direction, **more}
     lines: list[tuple[int, str]] = []
-    for _ in itertools.repeat(None):
+    for _ in range(LOG_PAGES_MAX):
         page = api.data("GET", path, params=params)
         assert len(page["logs"]) <= size
         lines += [(entry["offset"], entry["log"]) for entry in page["logs"]]
@@ -322,7 +322,7 @@ def _logs(api: Api, path: str, *, size: int, direction: str, **more: str) -> lis
             return lines
         params["searchAfterTime"] = page["nextSearchAfterTime"]
         params["searchAfterOffset"] = page["nextSearchAfterOffset"]
-    raise AssertionError
+    raise AssertionError(f"More than {LOG_PAGES_MAX} pages: they do not end.")
 
 
 # ---- the document's own samples

@@ -9,6 +9,7 @@ import attrs
 import httpx
 
 SUCCESS = 10000
+KEY, OTHER_KEY = "conformance-key", "key-of-another-account"
 RESOURCES = [{"region": "us-east-1", "gpuType": "NVIDIA_RTX_4090_24G", "gpuCount": 1}]
 PATIENCE_S = 30.0
 _LOOK_AGAIN_S = 0.02

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode
 
+from tests.conformance.live import KEY, OTHER_KEY
 from tests.conformance.proxy import Reply, Request
 
 MUTANTS: list[type["Mutant"]] = []
@@ -23,6 +24,8 @@ class Mutant:
     found_by: ClassVar[str]
     operations: ClassVar[tuple[str, ...]] = ()
     """Where Schemathesis has to look. Empty: a law finds it."""
+    chained: ClassVar[bool] = False
+    """It shows only in a chain of requests."""
 
     def __init_subclass__(cls) -> None:
         if hasattr(cls, "found_by"):
@@ -43,7 +46,7 @@ def _edit(request: Request | Reply, change: Callable[[Any], Any]) -> None:
     """Change a JSON body; leave it alone when it is none."""
     try:
         value = change(json.loads(request.body))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return
     request.body = json.dumps(value).encode()
 
@@ -133,18 +136,17 @@ class AcceptsOtherContentUnderAKnownTaskId(Mutant):
 class IgnoresTheKey(Mutant):
     found_by = "ignored_auth"
     operations = ("getTaskCount",)
-    key = b"key-1"
 
     def on_request(self, request: Request) -> None:
-        request.headers[b"x-api-key"] = self.key
+        request.headers[b"x-api-key"] = KEY.encode()
 
 
 class ShowsOneAccountAnother(Mutant):
     found_by = "another_account_sees_nothing_of_it"
 
     def on_request(self, request: Request) -> None:
-        if request.headers.get(b"x-api-key") == b"key-2":
-            request.headers[b"x-api-key"] = b"key-1"
+        if request.headers.get(b"x-api-key") == OTHER_KEY.encode():
+            request.headers[b"x-api-key"] = KEY.encode()
 
 
 # ---- answers that break the schema or the envelope ---------------------------------------------------------------
@@ -175,7 +177,7 @@ class FallsOverOddUnicode(Mutant):
     def on_reply(self, request: Request, reply: Reply) -> None:
         try:
             text = json.dumps(json.loads(request.body), ensure_ascii=False)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if any(ord(letter) > 0xFFFF for letter in text):
             reply.status, reply.body = 500, b'{"message":"System error.","code":10002,"data":null}'
@@ -245,6 +247,7 @@ class ShowsTheWebhookAuthKey(Mutant):
 class ServesWhatWasDeleted(Mutant):
     found_by = "use_after_free"
     operations = ("createEndpoint", "getEndpointById", "deleteEndpoint")
+    chained = True
 
     def __init__(self) -> None:
         self._seen: dict[str, bytes] = {}
@@ -302,7 +305,6 @@ class MakesASecondTaskOfARepeatedSubmit(Mutant):
 
     def __init__(self) -> None:
         self._seen: set[bytes] = set()
-        self._renamed: set[str] = set()
 
     def on_request(self, request: Request) -> None:
         if not _is(request, "POST", _TASKS):

@@ -5,16 +5,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 STOP_WITHIN_S = 10.0
 
 
 @contextlib.contextmanager
-def emulator(*options: str, keys_file: Path | None = None) -> Iterator[str]:
+def emulator(*options: str) -> Iterator[str]:
     """The URL of a new emulator with a store of its own, which is gone afterwards."""
-    keys = ["--keys-file", str(keys_file)] if keys_file else []
-    command = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--json", "--ephemeral", *keys, *options]
+    command = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--json", "--ephemeral", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

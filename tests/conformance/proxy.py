@@ -74,6 +74,12 @@ class _Proxy:
         await send({"type": "http.response.start", "status": reply.status, "headers": list(reply.headers.items())})
         await send({"type": "http.response.body", "body": reply.body})
 
+    async def close(self) -> None:
+        """Drop the connections to the server; on the loop that they are used on."""
+        if self._pool is not None:
+            self._pool.close()
+            await asyncio.sleep(0)  # their transports close on the loop's next turn
+
     async def _forward(self, request: Request) -> Reply:
         if self._pool is None:  # made here: it belongs to the loop that it is used on
             self._pool = Http1Pool(*self._peer)
@@ -100,8 +106,9 @@ def proxy(target: str, change: Change) -> Iterator[str]:
             await super().startup(sockets)
             ready.set()
 
+    application = _Proxy(target, change)
     config = uvicorn.Config(
-        _Proxy(target, change),  # pyright: ignore[reportArgumentType] -- an ASGI application with plain types
+        application,
         port=0,
         lifespan="off",
         log_config=None,
@@ -110,7 +117,12 @@ def proxy(target: str, change: Change) -> Iterator[str]:
         timeout_graceful_shutdown=1,
     )
     server = Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), name="proxy", daemon=True)
+
+    async def serve() -> None:
+        await server.serve()
+        await application.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="proxy", daemon=True)
     thread.start()
     try:
         assert ready.wait(START_WITHIN_S)

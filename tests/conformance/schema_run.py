@@ -3,6 +3,8 @@
 import collections
 import contextlib
 import copy
+import gc
+import warnings
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -29,10 +31,11 @@ NOBODY = "http://127.0.0.1:9/"
 
 @attrs.frozen
 class Size:
-    """How much to try: examples per operation and mode when fuzzing, and chains of requests."""
+    """How much to try: every edge of the document or none, random requests per operation, and chains of requests."""
 
     examples: int
     chains: int
+    edges: bool = True
 
 
 @attrs.frozen
@@ -77,7 +80,7 @@ def run(
     if operations:
         schema = schema.include(operation_id=list(operations))
     outcome = Outcome()
-    with _hooked(schema, stage, outcome, envelope200) as made:
+    with _hooked(schema, stage, outcome, envelope200):
         stream = from_schema(schema).execute()
         for event in stream:
             if isinstance(event, events.PhaseStarted) and event.phase.name is PhaseName.STATEFUL_TESTING:
@@ -85,9 +88,8 @@ def run(
             elif isinstance(event, events.NonFatalError):
                 outcome.findings.append(Finding("error", str(event.label), f"{event.info.title}: {event.info.message}"))
             elif isinstance(event, events.ScenarioFinished):
-                _take_down(event, outcome)
-                while made:
-                    stage.api.call("DELETE", f"/{made.pop()}")
+                for endpoint_id in _take_down(event, outcome):
+                    stage.api.call("DELETE", f"/{endpoint_id}")
             if stop_at_first and outcome.findings:
                 stream.stop()
                 break
@@ -110,6 +112,8 @@ def _config(stage: Stage, size: Size, stop_at_first: bool) -> Config:
                 "no-shrink": stop_at_first,
             },
             "phases": {
+                "examples": {"enabled": size.edges},
+                "coverage": {"enabled": size.edges},
                 "fuzzing": {"enabled": size.examples > 0},
                 "stateful": {"enabled": size.chains > 0, "generation": {"max-examples": max(1, size.chains)}},
             },
@@ -121,26 +125,32 @@ def _operation_id(case: Case) -> str:
     return case.operation.definition.raw["operationId"]
 
 
-def _take_down(event: events.ScenarioFinished, outcome: Outcome) -> None:
+def _take_down(event: events.ScenarioFinished, outcome: Outcome) -> list[str]:
+    """Add what was done and found; returns the ids of the endpoints that were made for it."""
     recorder = event.recorder
+    made: list[str] = []
     for case_id, interaction in recorder.interactions.items():
-        case = recorder.cases[case_id].value
+        node = recorder.cases[case_id]
         outcome.phases[event.phase.name] += 1
-        if case.meta is not None and interaction.response is not None:
-            mode = case.meta.generation.mode
-            outcome.modes[mode.value] += 1
-            code = _code(interaction.response)
-            # Requests without their key are probes of a check.
-            if mode.is_positive and case.meta.phase.name is not TestPhase.STATEFUL and code != UNAUTHENTICATED:
-                outcome.codes[_operation_id(case)][code] += 1
-        if recorder.cases[case_id].is_transition_applied:
-            outcome.links.add(_operation_id(case))
+        if node.is_transition_applied:
+            outcome.links.add(_operation_id(node.value))
+        if node.value.meta is None or interaction.response is None:
+            continue
+        mode = node.value.meta.generation.mode
+        code = _code(interaction.response)
+        outcome.modes[mode.value] += 1
+        # Requests without their key are probes of a check.
+        if mode.is_positive and event.phase is not PhaseName.STATEFUL_TESTING and code != UNAUTHENTICATED:
+            outcome.codes[_operation_id(node.value)][code] += 1
+        if code == SUCCESS and _operation_id(node.value) == "createEndpoint":
+            made.append(interaction.response.json()["data"]["id"])
     for case_id, checks in recorder.checks.items():
         for check in checks:
             if check.failure_info is not None:
                 failure = check.failure_info.failure
                 text = f"{failure.title}: {failure.message}\n{_shown(recorder.interactions[case_id])}"
                 outcome.findings.append(Finding(check.name, failure.operation, text))
+    return made
 
 
 def _code(response: Response) -> int:
@@ -162,32 +172,32 @@ def _shown(interaction: Any) -> str:
 
 
 @contextlib.contextmanager
-def _hooked(schema: BaseSchema, stage: Stage, outcome: Outcome, envelope200: bool) -> Iterator[set[str]]:
-    """Hooks on every request and answer; gives the ids of the endpoints that were made."""
-    made: set[str] = set()
+def _hooked(schema: BaseSchema, stage: Stage, outcome: Outcome, envelope200: bool) -> Iterator[None]:
+    """Hooks on every request and answer of this schema."""
 
     def before_call(_context: HookContext, case: Case, _kwargs: dict[str, Any]) -> None:
         if case.operation.schema.raw_schema is schema.raw_schema:
-            _aim(case, stage, made)
+            _aim(case, stage)
 
     def after_call(_context: HookContext, case: Case, response: Response) -> None:
         content_type = response.headers.get("content-type", [""])[0]
         for text in deviations(response.status_code, content_type, response.content, envelope200=envelope200):
             outcome.findings.append(Finding("envelope", case.operation.label, text))
-        if _operation_id(case) == "createEndpoint" and _code(response) == SUCCESS:
-            made.add(response.json()["data"]["id"])
         # The checks of Schemathesis know of statuses and nothing of codes.
         response.status_code = status_of(response.status_code, response.content)
 
     schema.hooks.hook(after_call)
-    schemathesis.hook(before_call)  # there is none of one schema
+    schemathesis.hook(before_call)  # this hook can only be global
     try:
-        yield made
+        yield
     finally:
         hooks.unregister(before_call)
+        with warnings.catch_warnings():  # Schemathesis leaves its sockets to the garbage collector
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
-def _aim(case: Case, stage: Stage, made: set[str]) -> None:
+def _aim(case: Case, stage: Stage) -> None:
     """Let a request reach something that is there, and obey the rules that JSON Schema cannot say."""
     meta = case.meta
     if meta is None:  # a probe of a check: a request of before, without its key
@@ -196,13 +206,15 @@ def _aim(case: Case, stage: Stage, made: set[str]) -> None:
     chained = meta.phase.name is TestPhase.STATEFUL
     if isinstance(case.body, dict):
         body = dict(case.body)
+        if chained and operation_id == "submitTask":
+            body.pop("taskId", None)  # an id belongs to one payload (N3), and chains come back to an endpoint
         tamed = (operation_id == "createEndpoint" or chained) and _tame(body, chained)
         if tamed or meta.generation.mode.is_positive:
             _agree(body)
         if body != case.body:
             case.body = body
     if chained:
-        _spare_the_stage(case, stage, made)
+        _spare_the_stage(case, stage)
     elif not meta.is_negative_at(ParameterLocation.PATH) and case.operation.path_parameters:
         case.path_parameters = {**(case.path_parameters or {}), **_ids(case, stage)}
     if case.query:
@@ -240,13 +252,11 @@ def _endpoint_for(case: Case, stage: Stage) -> str:
             return stage.served
 
 
-def _spare_the_stage(case: Case, stage: Stage, made: set[str]) -> None:
+def _spare_the_stage(case: Case, stage: Stage) -> None:
     """A chain that found the stage in a list may look at it, and must change one of its own instead."""
     path = case.path_parameters or {}
     if case.operation.method != "get" and path.get("id") in stage.ids and _operation_id(case) != "submitTask":
-        fresh = stage.api.create()
-        made.add(fresh)
-        case.path_parameters = {**path, "id": fresh}
+        case.path_parameters = {**path, "id": stage.api.create()}
 
 
 def _tame(body: dict[str, Any], chained: bool) -> bool:

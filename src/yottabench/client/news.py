@@ -31,6 +31,11 @@ class Heard:
             self._ids.append(task_id)
             self.bell.ring()
 
+    @property
+    def any(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._ids)
+
     def take(self) -> list[str]:
         """The ids since the last time, each once."""
         return list(dict.fromkeys(self._ids.popleft() for _ in range(len(self._ids))))

@@ -3,10 +3,10 @@
 import ipaddress
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
-import httpx
+import attrs
 
 from yottabench import __version__
 from yottabench.client.errors import InvalidArgument
@@ -52,27 +52,94 @@ class HttpClient(Protocol):
         ...
 
 
-class Transport:
-    """Stands in for the httpx.Client of the generated code."""
+class AsyncHttpClient(Protocol):
+    """What carries requests of the AsyncClient; httpx.AsyncClient does."""
 
-    def __init__(self, http: HttpClient, *, base_url: str, api_key: str, timeout_s: float) -> None:
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: Any = ...,
+        params: dict[str, Any] | None = ...,
+        headers: dict[str, str] | None = ...,
+        timeout: float | None = ...,
+    ) -> HttpAnswer:
+        """Send one request and give its answer, whatever its status."""
+        ...
+
+
+@attrs.frozen
+class Target:
+    """Where requests go, and with which key."""
+
+    base_url: str
+    api_key: str = attrs.field(repr=False)
+
+    def address(self, path: str) -> str:
+        """The whole URL. Concatenated, not joined: whatever stands in the path, the host stays the one chosen."""
+        return self.base_url + path
+
+    def headers(self, headers: dict[str, str] | None) -> dict[str, str]:
+        """The headers of a request with those that every request has."""
+        return {**(headers or {}), "X-Api-Key": self.api_key, "User-Agent": f"yottabench/{__version__}"}
+
+
+class Channel:
+    """Stands in for the generated client and its httpx.Client for one try, and keeps the answer."""
+
+    def __init__(self, http: HttpClient, target: Target, timeout_s: float) -> None:
         self._http = http
-        self._base_url = base_url
-        self._api_key = api_key
+        self._target = target
         self._timeout_s = timeout_s
+        self.answer: HttpAnswer | None = None
+
+    def get_httpx_client(self) -> Self:
+        """Called by the generated code."""
+        return self
 
     def request(self, *, method: str, url: str, headers: dict[str, str] | None = None, **rest: Any) -> HttpAnswer:
         """Send one request of the generated code. Raises InvalidArgument when its body cannot be JSON."""
-        headers = {**(headers or {}), "X-Api-Key": self._api_key, "User-Agent": f"yottabench/{__version__}"}
-        # Concatenated, not joined: whatever stands in the path, the host stays the one that was chosen.
-        address = self._base_url + url
+        address, all_headers = self._target.address(url), self._target.headers(headers)
         try:
-            return self._http.request(method.upper(), address, headers=headers, timeout=self._timeout_s, **rest)
+            self.answer = self._http.request(
+                method.upper(), address, headers=all_headers, timeout=self._timeout_s, **rest
+            )
         except (TypeError, ValueError, RecursionError) as error:
-            # Only if the body is to blame: the same errors from elsewhere are faults, and something may have been sent.
-            if _is_json(rest.get("json")):
-                raise
-            raise InvalidArgument(f"The request cannot be written as JSON: {error}. Nothing was sent.") from error
+            raise _blamed(error, rest) from error
+        return self.answer
+
+
+class AsyncChannel:
+    """The same for the generated client's httpx.AsyncClient."""
+
+    def __init__(self, http: AsyncHttpClient, target: Target, timeout_s: float) -> None:
+        self._http = http
+        self._target = target
+        self._timeout_s = timeout_s
+        self.answer: HttpAnswer | None = None
+
+    def get_async_httpx_client(self) -> Self:
+        """Called by the generated code."""
+        return self
+
+    async def request(self, *, method: str, url: str, headers: dict[str, str] | None = None, **rest: Any) -> HttpAnswer:
+        """Send one request of the generated code. Raises InvalidArgument when its body cannot be JSON."""
+        address, all_headers = self._target.address(url), self._target.headers(headers)
+        try:
+            self.answer = await self._http.request(
+                method.upper(), address, headers=all_headers, timeout=self._timeout_s, **rest
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _blamed(error, rest) from error
+        return self.answer
+
+
+def _blamed(error: Exception, rest: dict[str, Any]) -> Exception:
+    # Only if the body is to blame: the same errors from elsewhere are faults, and something may have been sent.
+    if _is_json(rest.get("json")):
+        return error
+    return InvalidArgument(f"The request cannot be written as JSON: {error}. Nothing was sent.")
 
 
 def checked_base_url(text: str) -> str:
@@ -102,12 +169,6 @@ def checked_api_key(text: str) -> str:
     return text
 
 
-def default_http(base_url: str) -> httpx.Client:
-    """The HTTP client used when none is given. It follows no redirect: the key must not go to another host."""
-    # Proxy settings of the environment are for the outside; the emulator on this machine is not behind one.
-    return httpx.Client(follow_redirects=False, trust_env=not _is_loopback(urlsplit(base_url).hostname or ""))
-
-
 def _is_json(value: Any) -> bool:
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -116,7 +177,8 @@ def _is_json(value: Any) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, which no proxy stands before."""
     if host == "localhost":
         return True
     try:

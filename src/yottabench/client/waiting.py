@@ -1,5 +1,7 @@
 """Knows when a task has ended, and waits for that."""
 
+import math
+
 from yottabench.client.errors import InvalidArgument, TaskFailed, WaitTimedOut, YottaError
 from yottabench.client.models import DeliveryStatus, Task, TaskStatus, TaskSummary, Unset
 from yottabench.client.news import TaskNews, listening
@@ -54,13 +56,15 @@ class Cadence:
 class Patience:
     """Asks while something is waited for, and bears failures that may pass.
 
-    Until the first good answer as often as other calls do, so that a wrong address is told soon; then until `end_s`.
+    Until the first good answer as often as other calls do, so that a wrong address is told soon; then until `end_s`,
+    or until nothing has gone well for `bear_s`.
     """
 
-    def __init__(self, rules: Rules, end_s: float) -> None:
+    def __init__(self, rules: Rules, end_s: float, bear_s: float = math.inf) -> None:
         self._rules = rules
         self._end_s = end_s
-        self._known = False
+        self._bear_s = bear_s
+        self._good_s = -math.inf
         self._failures = 0
 
     @property
@@ -76,13 +80,16 @@ class Patience:
             except YottaError as error:
                 pause_s = self._pause_s(error)
             else:
-                self._known, self._failures = True, 0
+                self._good_s, self._failures = self._rules.now_s(), 0
                 return data
             yield from pause(pause_s)
 
     def _pause_s(self, error: YottaError) -> float:
         retries = self._rules.retries
-        given_up = not self._known and self._failures >= retries.max_retries
+        if math.isinf(self._good_s):
+            given_up = self._failures >= retries.max_retries
+        else:
+            given_up = self._rules.now_s() - self._good_s > self._bear_s
         if not is_transient(error) or given_up or self.left_s <= 0:
             raise error
         self._failures += 1

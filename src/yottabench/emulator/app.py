@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -114,7 +115,7 @@ class Api:
         return await self._on.faults.answer(name, endpoint_id, request.namespace, operate)
 
     def _shape(self, rest: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if rest in self._routes:
+        if rest in self._routes and "*" not in rest:
             return rest, ()
         return (*rest[:1], "*", *rest[2:]), rest[1:2]
 
@@ -195,17 +196,21 @@ class Api:
         return views.endpoint_view(endpoint)
 
     async def _update(self, endpoint: Endpoint, request: Request) -> Any:
-        strict = self._on.settings.strict_validation
-        spec = requests.read_update(request.body, endpoint.record.spec, strict=strict)
+        edit = partial(requests.read_update, request.body, strict=self._on.settings.strict_validation)
+        edit(endpoint.record.spec)  # what is wrong with the request is said before what is wrong with the state
         self._check_state(endpoint, "changed", EndpointStatus.STOPPED)
-        await endpoint.change(spec)
+        await endpoint.change(edit)
         return views.endpoint_view(endpoint)
 
     async def _delete(self, endpoint: Endpoint, request: Request) -> Any:
         self._check_state(endpoint, "deleted", EndpointStatus.STOPPED, EndpointStatus.FAILED)
-        await endpoint.delete()
-        self.endpoints.pop(endpoint.record.id, None)
         self.ending.add(endpoint)
+        try:
+            await endpoint.delete(lambda: self.ending.discard(endpoint))
+        except BaseException:
+            self.ending.discard(endpoint)
+            raise
+        self.endpoints.pop(endpoint.record.id, None)
         return True
 
     async def _stop(self, endpoint: Endpoint, request: Request) -> Any:
@@ -234,7 +239,7 @@ class Api:
 
     async def _scale(self, endpoint: Endpoint, request: Request) -> Any:
         count = requests.query_integer(requests.read_query(request.query), "count", 0, WORKERS_MAX, None)
-        await endpoint.change(msgspec.structs.replace(endpoint.record.spec, workers=count))
+        await endpoint.change(lambda spec: msgspec.structs.replace(spec, workers=count))
         return True
 
     # ---- workers
@@ -245,6 +250,7 @@ class Api:
             workers = self._on.store.workers(endpoint.record.id)
         else:
             workers = [worker.record for worker in endpoint.live_workers]
+        workers = workers[::-1]
         now_ms = self._clock.now_ms()
         return [
             views.worker_view(worker, endpoint.record.spec, now_ms)

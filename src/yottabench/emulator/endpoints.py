@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import attrs
 import msgspec
 
 from yottabench.clock import Clock, Ids
+from yottabench.emulator.codes import endpoint_not_found
 from yottabench.emulator.dispatch import Dispatcher, WorkerCaller
 from yottabench.emulator.drivers.base import Driver, WorkerSpec
 from yottabench.emulator.faults import Faults, FaultyCaller
@@ -70,8 +71,11 @@ class Endpoint:
         self._on = services
         self._workers: dict[int, Worker] = {}
         self._changed = asyncio.Event()
+        self._writing = asyncio.Lock()  # the record is written whole: each change must be made of the one before
         self._crashes = 0
+        self._newest_at_crash = 0  # the youngest worker when the last crash was counted
         self._not_before_ms = 0
+        self._forget: Callable[[], None] | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self.dispatcher = Dispatcher(
             record.id,
@@ -140,35 +144,53 @@ class Endpoint:
 
     # ---- what is asked of it
 
-    async def change(self, spec: EndpointSpec | None = None, *, should_run: bool | None = None) -> None:
-        """Ask for another spec, or for running or not; durable on return, the rest follows."""
-        before = self.record
-        replaces = spec is not None and any(
-            getattr(spec, field) != getattr(before.spec, field) for field in _WORKER_FIELDS
-        )
-        after = msgspec.structs.replace(
-            before,
-            spec=spec if spec is not None else before.spec,
-            should_run=before.should_run if should_run is None else should_run,
-            updated_ms=self._on.clock.now_ms(),
-        )
+    async def change(
+        self, edit: Callable[[EndpointSpec], EndpointSpec] | None = None, *, should_run: bool | None = None
+    ) -> None:
+        """Ask for another spec, or for running or not; durable on return, the rest follows.
+
+        Changes that meet are made one after the other, each of what the one before has left. Raises ApiError when the
+        endpoint was deleted meanwhile, and what `edit` raises.
+        """
+        async with self._writing:
+            if self.deleted:
+                raise endpoint_not_found(str(self.record.id))
+            before = self.record.spec
+            spec = before if edit is None else edit(before)
+            written = self._changed_to(spec, should_run)
+            await self._on.writer.commit(PutEndpoint(written))
+            # Made anew: its workers may have cost something while it was written, or ended in a row.
+            self.record = self._changed_to(spec, should_run)
+            if self.record.status is not EndpointStatus.FAILED:
+                self.record.status = written.status
         if should_run:
             self._crashes = 0
-            if after.status is EndpointStatus.FAILED:
-                after.status = EndpointStatus.INITIALIZING
-        after.status = self._status_of(after)
-        await self._on.writer.commit(PutEndpoint(after))
-        self.record = after
-        if replaces:
+        if any(getattr(spec, field) != getattr(before, field) for field in _WORKER_FIELDS):
             for worker in self.live_workers:
                 worker.outdated = True
         self._changed.set()
 
-    async def delete(self) -> None:
-        """Gone for every caller on return; workers end and open tasks fail behind it."""
-        await self._on.writer.commit(base.DropEndpoint(self.record.id))
-        self.deleted = True
-        self.record.should_run = False
+    def _changed_to(self, spec: EndpointSpec, should_run: bool | None) -> EndpointRecord:
+        record = msgspec.structs.replace(self.record, spec=spec, updated_ms=self._on.clock.now_ms())
+        if should_run is not None:
+            record.should_run = should_run
+        if should_run and record.status is EndpointStatus.FAILED:
+            record.status = EndpointStatus.INITIALIZING
+        record.status = self._status_of(record)
+        return record
+
+    async def delete(self, forget: Callable[[], None]) -> None:
+        """Gone for every caller on return; workers end and open tasks fail behind it, and then `forget` is called.
+
+        Raises ApiError when it was deleted meanwhile.
+        """
+        async with self._writing:
+            if self.deleted:
+                raise endpoint_not_found(str(self.record.id))
+            await self._on.writer.commit(base.DropEndpoint(self.record.id))
+            self.deleted = True
+            self.record.should_run = False
+        self._forget = forget
         self._spawn(fail_open_tasks(self.record.id, self._on))
         self._changed.set()
 
@@ -177,10 +199,15 @@ class Endpoint:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if self._forget is not None and not self._under_way:
+            self._forget()
 
     async def _reconcile_forever(self) -> None:
-        while True:
+        while not (self.deleted and not self._workers):
             await self._changed.wait()
             self._changed.clear()
             try:
@@ -235,12 +262,13 @@ class Endpoint:
         return EndpointStatus.INITIALIZING
 
     async def _show(self) -> None:
-        status = self._status_of(self.record)
-        if status is self.record.status or self.deleted:
-            return
-        after = msgspec.structs.replace(self.record, status=status, updated_ms=self._on.clock.now_ms())
-        self.record.status = status
-        await self._on.writer.commit(PutEndpoint(after))
+        async with self._writing:
+            status = self._status_of(self.record)
+            if status is self.record.status or self.deleted:
+                return
+            after = msgspec.structs.replace(self.record, status=status, updated_ms=self._on.clock.now_ms())
+            self.record.status = status
+            await self._on.writer.commit(PutEndpoint(after))
 
     # ---- workers
 
@@ -300,7 +328,11 @@ class Endpoint:
 
     def _note_crash(self, worker: Worker, became_ready: bool, now_ms: int) -> None:
         ran_ms = now_ms - (worker.ready_ms or now_ms)
-        self._crashes = 1 if became_ready and ran_ms >= STEADY_AFTER_MS else self._crashes + 1
+        if became_ready and ran_ms >= STEADY_AFTER_MS:
+            self._crashes = 1
+        elif worker.record.id > self._newest_at_crash:  # else it had started beside one that is counted already
+            self._crashes += 1
+        self._newest_at_crash = max(worker.record.id, self._newest_at_crash, *self._workers)
         self._on.stats.add("worker_crashes")
         _log.warning("Worker %d of endpoint %d ended: %s", worker.record.id, self.record.id, worker.record.reason)
         if self._crashes > len(RESTART_WAITS_MS) and not self.running_workers:
@@ -316,7 +348,8 @@ class Endpoint:
             self.record.id,
             self._crashes,
         )
-        await self._on.writer.insist(PutEndpoint(msgspec.structs.replace(self.record)))
+        async with self._writing:
+            await self._on.writer.insist(PutEndpoint(msgspec.structs.replace(self.record)))
 
     def _dismiss(self, worker: Worker) -> None:
         if worker.leaving:

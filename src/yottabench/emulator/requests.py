@@ -1,5 +1,6 @@
 """What may be sent: each request's fields and rules, read anew from the documentation and not from the client."""
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +30,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
 _WEBHOOK = re.compile(
-    rf"[Hh][Tt][Tt][Pp][Ss]?://(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
+    rf"[Hh][Tt][Tt][Pp][Ss]?://(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
     r"(?:[/?#][!-~]*)?"
 )
 
@@ -252,9 +253,17 @@ def _expose(fields: Fields) -> Expose:
 def _webhook(fields: Fields) -> str:
     url = fields.text("webhook", limits.WEBHOOK_MAX_CHARS, _WEBHOOK_HINT)
     match = _WEBHOOK.fullmatch(url)
-    if match is None or int(match["port"] or 80) > 65535:
+    if match is None or int(match["port"] or 80) > 65535 or not _is_ipv6(match["ipv6"] or "::1"):
         raise invalid("webhook", f"must not be {shown(url)}", _WEBHOOK_HINT)
     return url
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _command(fields: Fields) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from yottabench.clock import Clock
-from yottabench.emulator.limits import SWEEP_MS, SWEEP_PORTION
+from yottabench.emulator.limits import SWEEP_MAX_MS, SWEEP_MIN_MS, SWEEP_PORTION
 from yottabench.emulator.logs import LogStore
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.stats import Stats
@@ -18,10 +18,11 @@ DAY_MS = 24 * 3600 * 1000
 
 
 class Retention:
-    """Sweeps at `start`, and from then on every hour of the clock. Open tasks and undelivered results always stay."""
+    """Sweeps at `start`, and from then on again and again. Open tasks and undelivered results always stay."""
 
     def __init__(self, settings: Settings, clock: Clock, writer: Writer, logs: LogStore, stats: Stats) -> None:
         self._kept_ms = int(settings.retention_days * DAY_MS)
+        self._pause_ms = min(SWEEP_MAX_MS, max(SWEEP_MIN_MS, self._kept_ms // 24))
         self._clock = clock
         self._writer = writer
         self._logs = logs
@@ -38,7 +39,7 @@ class Retention:
         """Sweep, and book the next one."""
         if self._closed:
             return
-        self._clock.call_at(self._clock.now_ms() + SWEEP_MS, self.start)
+        self._clock.call_at(self._clock.now_ms() + self._pause_ms, self.start)
         if not self.busy:
             self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
 

@@ -174,10 +174,11 @@ class Outbox:
     async def _send(self, delivery: DueDelivery, destination: "_Destination") -> None:
         try:
             try:
+                # Read first: a store that cannot tell the result now must not leave a claim behind.
+                finished = None if delivery.task_seq is None else self._store.finished_task(delivery.task_seq)
                 if await self._writer.commit(ClaimDelivery(id=delivery.id)) is Moved.STALE:
                     self._let_go(delivery)
                     return
-                finished = None if delivery.task_seq is None else self._store.finished_task(delivery.task_seq)
             except StoreError:
                 self._enqueue_at(delivery, self._clock.now_ms() + STORE_RETRY_MS)
                 return

@@ -138,6 +138,12 @@ class Worker:
         except WorkerStartError as error:
             await self._end(error.reason, now_ms())
             return False
+        except Exception as error:
+            _log.exception("The driver of worker %d broke down", self.record.id)
+            if self._running is not None:
+                self._running.kill()
+            await self._end(f"did not start: the driver broke down ({type(error).__name__})", now_ms())
+            return False
         if not self.leaving:
             caller = self._caller = HttpCaller(running, timeout_s, concurrency)
             self._ready = ReadyWorker(self.record.id, self._past_faults(self.record.id, caller))
@@ -145,10 +151,12 @@ class Worker:
             await self._become(WorkerStatus.RUNNING, self.ready_ms)
             if not self.leaving and self._dispatcher is not None:
                 self._dispatcher.add_worker(self._ready)
-            reason = await asyncio.shield(running.exited)
-            self._ready.gone = True
-            self._withdraw(self._ready)
-            caller.close()
+            try:
+                reason = await asyncio.shield(running.exited)
+            finally:
+                self._ready.gone = True
+                self._withdraw(self._ready)
+                caller.close()
         else:
             running.kill()
             reason = await asyncio.shield(running.exited)
@@ -160,6 +168,8 @@ class Worker:
         if self._running is None or self._ready is None:
             if self._running is not None:
                 self._running.kill()
+            return
+        if self.record.status is WorkerStatus.TERMINATED:  # it went by itself just now
             return
         self._ready.leaving = True
         self._withdraw(self._ready)

@@ -1,12 +1,11 @@
 """Latencies in HdrHistograms: three digits from a microsecond up, merged over processes."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from hdrh.histogram import HdrHistogram  # pyright: ignore[reportMissingTypeStubs]  the package has no type stubs
 
 LARGEST_US = 24 * 3_600 * 1_000_000  # a day; what is longer is recorded as a day
-PERCENTILES = (50.0, 95.0, 99.0)
 
 
 class Latencies:
@@ -38,9 +37,14 @@ class Latencies:
 
     def percentile_ms(self, percent: float) -> float | None:
         """The duration that `percent` of the recorded ones do not exceed; None when nothing was recorded."""
+        return self.percentiles_ms([percent])[0]
+
+    def percentiles_ms(self, percents: Sequence[float]) -> list[float | None]:
+        """Several percentiles in one pass, in the order asked for: one at a time, each is a walk from the start."""
         if not self.count:
-            return None
-        return self._hdr.get_value_at_percentile(percent) / 1000
+            return [None] * len(percents)
+        found: dict[float, int] = self._hdr.get_percentile_to_value_dict(list(percents))
+        return [found[percent] / 1000 for percent in percents]
 
     @property
     def max_ms(self) -> float | None:
@@ -52,20 +56,20 @@ class Latencies:
         """The mean duration, None when nothing was recorded."""
         return self._hdr.get_mean_value() / 1000 if self.count else None
 
-    def curve(self) -> Iterator[tuple[float, float]]:
+    def curve(self) -> list[tuple[float, float]]:
         """(percent, ms) along the distribution, ever denser towards the end, where the long ones are."""
-        if not self.count:
-            return
+        percents: list[float] = []
         percent = 0.0
-        while 100 - percent > 100 / max(self.count, 1) / 2:
-            yield percent, self._hdr.get_value_at_percentile(percent) / 1000
+        while self.count and 100 - percent > 50 / self.count:
+            percents.append(percent)
             percent += 1.0 if percent < 90 else (100 - percent) / 10
-        yield 100.0, self._hdr.get_max_value() / 1000
+        found = self.percentiles_ms([*percents, 100.0])
+        return [(at, ms) for at, ms in zip([*percents, 100.0], found, strict=True) if ms is not None]
 
     def summary(self) -> dict[str, float | int | None]:
         """Count, mean, p50, p90, p95, p99, p999 and max in milliseconds, rounded to a microsecond."""
         percents = {"p50_ms": 50.0, "p90_ms": 90.0, "p95_ms": 95.0, "p99_ms": 99.0, "p999_ms": 99.9}
         figures: dict[str, float | None] = {"mean_ms": self.mean_ms}
-        figures |= {name: self.percentile_ms(percent) for name, percent in percents.items()}
+        figures |= dict(zip(percents, self.percentiles_ms(list(percents.values())), strict=True))
         figures["max_ms"] = self.max_ms
         return {"count": self.count} | {k: None if v is None else round(v, 3) for k, v in figures.items()}

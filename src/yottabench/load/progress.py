@@ -43,7 +43,7 @@ class Progress:
         shown += [
             f"{name} {counts[name]}" for name in ("throttled", "refused", "unknown", "failed") if counts.get(name)
         ]
-        values = [self.e2e.percentile_ms(percent) for percent in (50, 95, 99)]
+        values = self.e2e.percentiles_ms((50, 95, 99))
         latency = " / ".join("-" if value is None else f"{value:.0f}" for value in values)
         return f"{self._bar(duration_s)}  {'  '.join(shown)}  end to end p50/p95/p99 {latency} ms"
 

@@ -71,8 +71,8 @@ def gate_values(figures: Figures, duration_s: float) -> dict[str, float | None]:
         "e2e_max_ms": figures.e2e.max_ms,
     }
     for name, found in (("e2e", figures.e2e), ("submit", figures.submit)):
-        for percent in (50, 95, 99):
-            values[f"{name}_p{percent}_ms"] = found.percentile_ms(percent)
+        for percent, value in zip((50, 95, 99), found.percentiles_ms((50, 95, 99)), strict=True):
+            values[f"{name}_p{percent}_ms"] = value
     assert values.keys() == METRICS.keys()
     return values
 

@@ -34,8 +34,9 @@ class State:
                 record.status = EndpointStatus.RUNNING if record.spec.workers == 0 else EndpointStatus.INITIALIZING
             self._api.open(record)
         for next_ms, task in self._on.store.waiting():
-            if only is None or task.endpoint_id in only:
-                self._api.endpoints[task.endpoint_id].dispatcher.add_waiting(task, next_ms)
+            endpoint = self._api.endpoints.get(task.endpoint_id)  # none: it was deleted, and its tasks are failed below
+            if endpoint is not None and (only is None or task.endpoint_id in only):
+                endpoint.dispatcher.add_waiting(task, next_ms)
         for endpoint_id in self._on.store.deleted_with_open_tasks():
             failing = asyncio.get_running_loop().create_task(fail_open_tasks(endpoint_id, self._on))
             self._leftovers.add(failing)

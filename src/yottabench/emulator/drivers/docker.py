@@ -266,9 +266,8 @@ class DockerDriver:
             ) from None
         library: Any = docker
         try:
-            client = library.from_env()
-            client.ping()
-            return cls(client, owner=owner_of(settings), gpus=settings.docker_gpus)
+            # It asks for the daemon's version at once.
+            return cls(library.from_env(), owner=owner_of(settings), gpus=settings.docker_gpus)
         except Exception as error:
             raise DockerUnavailable(
                 f"--driver docker found no Docker daemon that answers: {_first_line(error)}. Start one, name it in"
@@ -360,7 +359,8 @@ def _remove(container: Container | None) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0]
+    # What the daemon said, without the library's words about the request.
+    text = str(getattr(error, "explanation", None) or error).strip().partition("\n")[0]
     return (text or type(error).__name__).rstrip(".")
 
 

@@ -1,0 +1,86 @@
+import pytest
+
+from tests.conformance.answers import deviations, status_of, statuses_of_codes
+from tests.conformance.conftest import FULL, Stages
+from tests.conformance.schema_run import Outcome, Size, run
+from tests.spec.reading import operations
+
+EDGES = Size(examples=100 if FULL else 4, chains=0)
+CHAINS = Size(examples=0, chains=100 if FULL else 8, edges=False)
+# What the hooks aim at is there, so nearly all that is valid succeeds; a lower share would mean that requests no longer
+# get past the lookup of an endpoint, and that their refusals prove nothing.
+SHARE_MIN = 0.95
+OPERATIONS = {one["operationId"]: one["tags"][0] for _, _, one in operations()}
+# Made by nothing, listed by nothing that a chain could start from.
+NEVER_LINKED = {"createEndpoint", "listEndpoints"}
+styles = pytest.mark.parametrize("style", ["status", pytest.param("envelope200", marks=pytest.mark.full)])
+
+
+def _found(outcome: Outcome) -> str:
+    return "\n\n".join(f"{found.check} at {found.operation}: {found.text}" for found in outcome.findings[:5])
+
+
+@styles
+@pytest.mark.parametrize("tag", sorted(set(OPERATIONS.values())))
+def test_no_single_request_makes_the_emulator_deviate(stages: Stages, style: str, tag: str) -> None:
+    chosen = {name for name, its_tag in OPERATIONS.items() if its_tag == tag}
+    outcome = run(stages(style), EDGES, envelope200=style == "envelope200", operations=chosen)
+    assert not outcome.findings, _found(outcome)
+    assert set(outcome.phases) == {"EXAMPLES", "COVERAGE", "FUZZING"}
+    assert min(outcome.modes["positive"], outcome.modes["negative"]) > 80
+    shares = {name: outcome.share(name) for name in chosen}
+    assert {name: share for name, share in shares.items() if share < SHARE_MIN} == {}
+
+
+@styles
+def test_no_chain_of_requests_makes_the_emulator_deviate(stages: Stages, style: str) -> None:
+    outcome = run(stages(style), CHAINS, envelope200=style == "envelope200")
+    assert not outcome.findings, _found(outcome)
+    assert set(outcome.phases) == {"STATEFUL_TESTING"}
+    assert outcome.links
+    if FULL:
+        assert outcome.links >= set(OPERATIONS) - NEVER_LINKED
+
+
+# ---- the reading of answers itself
+
+
+def _body(code: object) -> bytes:
+    return b'{"message":"","code":%s,"data":null}' % str(code).encode()
+
+
+def test_the_table_of_codes_in_the_document_is_read_whole() -> None:
+    table = statuses_of_codes()
+    assert table[10000] == {200}
+    assert table[10001] == {400, 413}
+    assert table[24011] == {404}
+    assert len(table) == 10
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "conforms"), [(200, 10000, True), (404, 24011, True), (400, 24011, False), (200, 24011, False)]
+)
+def test_a_code_comes_with_its_status(status: int, code: int, conforms: bool) -> None:
+    assert (list(deviations(status, "application/json", _body(code))) == []) == conforms
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "conforms"),
+    [(200, 10000, True), (200, 24011, True), (404, 24011, False), (401, 40101, True), (200, 40101, False)],
+)
+def test_a_hidden_error_comes_in_a_200_and_an_error_of_transport_does_not(
+    status: int, code: int, conforms: bool
+) -> None:
+    assert (list(deviations(status, "application/json", _body(code), envelope200=True)) == []) == conforms
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b"<html>", _body('"10000"'), _body("true"), _body(5)])
+def test_what_is_no_envelope_deviates(body: bytes) -> None:
+    assert list(deviations(200, "application/json", body))
+
+
+def test_a_hidden_error_has_the_status_of_its_code() -> None:
+    assert status_of(200, _body(24011)) == 404
+    assert status_of(200, _body(10000)) == 200
+    assert status_of(503, _body(10002)) == 503
+    assert status_of(200, b"<html>") == 200

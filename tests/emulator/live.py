@@ -1,0 +1,67 @@
+"""An emulator in the test with its real clock and its real writer; only workers and receivers do what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from tests.emulator.harness import Bench, FakeClock, FakeDriver, Network, Reply, _getaddrinfo
+from yottabench.clock import LoopClock
+from yottabench.emulator import http1, server
+from yottabench.emulator.settings import Settings
+
+CONTROL = "/_emulator/"
+
+
+class LiveBench(Bench):
+    """See Bench. `quiet` returns when nothing is under way but what workers and receivers have in hand."""
+
+    clock: LoopClock  # type: ignore[assignment]
+
+    def __init__(
+        self, data: Path, clock: FakeClock | None = None, network: Network | None = None, **chosen: Any
+    ) -> None:
+        assert clock is None
+        self.settings = Settings(data=data, **chosen)
+        self.network = network or Network()
+        self.driver = FakeDriver(self.network)
+        asyncio.get_running_loop().getaddrinfo = _getaddrinfo  # type: ignore[method-assign]
+        with mock.patch.multiple(server, SimDriver=lambda *_, **__: self.driver):
+            self.emulator = server.Emulator(self.settings)
+        self.api = self.emulator._api
+        self.on = self.emulator._on
+        self.clock = self.on.clock  # type: ignore[assignment]
+        self.store = self.on.store
+        self.writer = self.on.writer  # type: ignore[assignment]
+        self._pools = mock.patch.object(http1, "Http1Pool", self.network.pool)
+        self._pools.start()
+        self._ended = False
+        self.emulator.open()
+
+    async def quiet(self) -> None:
+        await self.emulator.control._on.settler.settle()
+
+    async def endpoint(self, *, key: str = "me", **changes: Any) -> str:
+        made = await super().endpoint(key=key, **changes)
+        await self.quiet()
+        return made
+
+    async def submit(self, endpoint_id: str, *, key: str = "me", **changes: Any) -> str:
+        made = await super().submit(endpoint_id, key=key, **changes)
+        await self.quiet()
+        return made
+
+    async def ask(self, method: str, path: str, body: Any = None, *, key: str | None = None, **more: Any) -> Reply:
+        """A request to the control surface; with a `key` it is about that namespace."""
+        return await self.call(method, CONTROL + path, body, key=key, **more)
+
+    async def told(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        """The data of a request to the control surface that must succeed."""
+        reply = await self.ask(method, path, body, **more)
+        assert (reply.http_status, reply.code) == (200, 10000), reply.body
+        return reply.data
+
+    async def advance(self, seconds: float) -> None:
+        await self.told("POST", "clock/advance", {"seconds": seconds})
