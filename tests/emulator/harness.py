@@ -27,12 +27,12 @@ START_MS = 1_800_000_000_000
 ROOT = "/v2/serverless"
 
 
-_settling = 0
+_settling = 0  # those who settle at the same time must not wait for each other
 
 
 async def settle() -> None:
     """Let everything happen that can happen without time passing or anybody answering."""
-    global _settling  # noqa: PLW0603 -- those who settle at the same time must not wait for each other
+    global _settling
     ready: Any = asyncio.get_running_loop()._ready  # type: ignore[attr-defined] - nothing public says "nothing to do"
     _settling += 1
     try:

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.emulator.harness import Call, FakeClock, Peer, StepWriter, settle
+from tests.emulator.harness import Call, FakeClock, Peer, StepWriter, settle, until
 from yottabench.emulator import dispatch, http1, limits
 from yottabench.emulator.dispatch import Dispatcher, ReadyWorker, ended_by, forwarded_headers
 from yottabench.emulator.settings import Settings
@@ -299,14 +299,24 @@ async def test_an_answer_that_cannot_be_read_fails_the_task_at_once(floor: Floor
 
 def ready_task(headers: bytes | None) -> ReadyTask:
     return ReadyTask(
-        seq=1, endpoint_id=5, task_id="t", fence=2, strikes=0, worker_port=1, process_uri="/", input=b"1", headers=headers
+        seq=1,
+        endpoint_id=5,
+        task_id="t",
+        fence=2,
+        strikes=0,
+        worker_port=1,
+        process_uri="/",
+        input=b"1",
+        headers=headers,
     )
 
 
 def test_a_tasks_headers_are_forwarded_as_given() -> None:
     block = forwarded_headers(ready_task(b'{"Authorization":"Bearer x","X-Empty":"","x-tab":"a\\tb"}'), 5)
     assert block.endswith(b"Authorization: Bearer x\r\nX-Empty: \r\nx-tab: a\tb\r\n")
-    assert block.startswith(b"Content-Type: application/json\r\nX-Task-Id: t\r\nX-Task-Attempt: 2\r\nX-Endpoint-Id: 5\r\n")
+    assert block.startswith(
+        b"Content-Type: application/json\r\nX-Task-Id: t\r\nX-Task-Attempt: 2\r\nX-Endpoint-Id: 5\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -513,8 +523,7 @@ async def test_a_lease_that_is_not_kept_is_not_sent_and_tried_again(floor: Floor
     await settle()
     floor.writer.refuse = 0
     submitted = asyncio.ensure_future(floor.submit("t"))
-    while not floor.writer.commits:
-        await asyncio.sleep(0)
+    await until(lambda: floor.writer.commits > 0)
     floor.writer.refuse = 2
     await submitted
     assert worker.all_calls == []
@@ -549,9 +558,7 @@ async def test_a_return_is_written_down_as_soon_as_the_store_works_again(floor: 
     assert [call.attempt for call in worker.all_calls] == [1, 2]
 
 
-async def test_an_input_that_cannot_be_read_now_costs_no_attempt(
-    floor: Floor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_input_that_cannot_be_read_now_costs_no_attempt(floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = floor.worker()
     real = floor.store.task_input
     broken = 10

@@ -90,8 +90,8 @@ def test_an_installed_driver_that_is_not_named_is_not_even_loaded(tmp_path: Path
 
 
 def test_a_driver_that_is_none_is_an_error_that_lists_them(tmp_path: Path, last: Driver) -> None:
-    with pytest.raises(DriverError, match=r"--driver dokcer names no driver\. There are: docker, ray\."):
-        make_drivers(Settings(data=tmp_path, drivers=("dokcer",)), last, lambda: [Installed("ray", None)])
+    with pytest.raises(DriverError, match=r"--driver podman names no driver\. There are: docker, ray\."):
+        make_drivers(Settings(data=tmp_path, drivers=("podman",)), last, lambda: [Installed("ray", None)])
 
 
 def test_a_driver_that_fails_is_an_error_that_says_how(tmp_path: Path, last: Driver) -> None:

@@ -262,7 +262,9 @@ async def test_an_update_that_changes_workers_replaces_them_and_others_do_not(be
     endpoint_id = await bench.endpoint(workers=2)
     update = {key: value for key, value in create_body(workers=2).items() if key not in {"image", "serviceMode"}}
     before = [worker.id for worker in bench.driver.alive]
-    reply = await bench.call("PATCH", f"{ROOT}/{endpoint_id}", {**update, "name": "renamed", "webhook": "http://127.0.0.1:1/"})
+    reply = await bench.call(
+        "PATCH", f"{ROOT}/{endpoint_id}", {**update, "name": "renamed", "webhook": "http://127.0.0.1:1/"}
+    )
     await settle()
     assert (reply.code, reply.data["name"]) == (10000, "renamed")
     assert [worker.id for worker in bench.driver.alive] == before

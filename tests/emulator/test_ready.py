@@ -88,9 +88,7 @@ def drain(queue: ReadyQueue, rows: Rows) -> list[int]:
     return found
 
 
-def test_an_empty_queue_gives_nothing_and_does_not_ask_the_store_again_and_again(
-    queue: ReadyQueue, rows: Rows
-) -> None:
+def test_an_empty_queue_gives_nothing_and_does_not_ask_the_store_again_and_again(queue: ReadyQueue, rows: Rows) -> None:
     assert [queue.pop() for _ in range(5)] == [None] * 5
     assert rows.reads == 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.harness import ROOT, START_MS, Bench, Call, settle, submit_body
+from tests.emulator.harness import ROOT, START_MS, Bench, Call, settle, submit_body, until
 from tests.spec.reading import validator
 from yottabench.emulator import limits, webhooks
 from yottabench.emulator.store.base import StoreError
@@ -27,7 +27,9 @@ def decline(call: Call) -> None:
     call.reply(500, b"not now")
 
 
-async def done(bench: Bench, endpoint_id: str, *, body: bytes = b'{"answer":42}', status: int = 200, **changes: Any) -> str:
+async def done(
+    bench: Bench, endpoint_id: str, *, body: bytes = b'{"answer":42}', status: int = 200, **changes: Any
+) -> str:
     """A task that was submitted and answered; its taskId."""
     task_id = await bench.submit(endpoint_id, **{"webhook": HOOK, **changes})
     (call,) = [call for call in bench.driver.calls if call.task_id == task_id]
@@ -75,7 +77,8 @@ async def test_a_failure_tells_its_reason_and_no_result(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "result"), [(b"", None), (b"null", None), (b"[]", []), (b"plain text", {"raw": "plain text"}), (b"false", False)]
+    ("body", "result"),
+    [(b"", None), (b"null", None), (b"[]", []), (b"plain text", {"raw": "plain text"}), (b"false", False)],
 )
 async def test_a_success_always_has_a_result(bench: Bench, body: bytes, result: Any) -> None:
     receiver = bench.network.receiver(then=accept)
@@ -257,7 +260,18 @@ async def test_delivered_means_what_the_setting_says(
 # ---- where it may go
 
 
-@pytest.mark.parametrize("url", ["http://public.example/x", "https://93.184.216.34/", "http://both.example/", "http://10.0.0.1:80/", "http://169.254.169.254/latest", "http://0.0.0.0:9000/", "http://[::]:9000/"])  # fmt: skip
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://public.example/x",
+        "https://93.184.216.34/",
+        "http://both.example/",
+        "http://10.0.0.1:80/",
+        "http://169.254.169.254/latest",
+        "http://0.0.0.0:9000/",
+        "http://[::]:9000/",
+    ],
+)
 async def test_only_loopback_is_reached_unless_it_is_allowed(
     bench: Bench, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,7 +325,9 @@ def test_a_url_is_taken_apart_without_leaving_its_host(url: str, address: tuple[
     assert (address_of(url), target_of(url)) == (address, target)
 
 
-@pytest.mark.parametrize("url", ["http://[::::]/", "http://[1.2.3.4]/", "http://[..]/", "http://[12345::]/", "http://[:]/"])
+@pytest.mark.parametrize(
+    "url", ["http://[::::]/", "http://[1.2.3.4]/", "http://[..]/", "http://[12345::]/", "http://[:]/"]
+)
 async def test_a_url_that_no_address_can_be_made_of_is_refused_at_once(bench: Bench, url: str) -> None:
     endpoint_id = await bench.endpoint()
     reply = await bench.call("POST", f"{ROOT}/{endpoint_id}/tasks", submit_body(webhook=url))
@@ -363,20 +379,13 @@ async def test_a_send_that_cannot_be_noted_before_is_not_made_and_tried_again(be
     endpoint_id = await bench.endpoint()
     task_id = await bench.submit(endpoint_id, webhook=HOOK)
     bench.driver.calls[0].ok()
-    while not bench.sql("SELECT 1 FROM delivery"):
-        await _one_turn()
+    await until(lambda: bench.sql("SELECT 1 FROM delivery") != [])
     bench.writer.refuse = 1
     await settle()
     assert receiver.all_calls == []
     await bench.clock.advance(limits.STORE_RETRY_MS / 1000)
     assert len(receiver.all_calls) == 1
     assert (await bench.task(endpoint_id, task_id))["status"] == "DELIVERED"
-
-
-async def _one_turn() -> None:
-    import asyncio
-
-    await asyncio.sleep(0)
 
 
 async def test_an_acknowledgement_is_noted_as_soon_as_the_store_works_again(bench: Bench) -> None:
@@ -419,7 +428,9 @@ async def test_a_delivery_under_way_when_the_server_dies_is_sent_again_and_retri
     receiver.all_calls.clear()
     receiver.then = accept
     async with await bench.again() as again:
-        assert [(call.json["user_task_id"], call.json["retry_count"]) for call in receiver.all_calls] == [("inflight", 1)]
+        assert [(call.json["user_task_id"], call.json["retry_count"]) for call in receiver.all_calls] == [
+            ("inflight", 1)
+        ]
         await again.clock.advance(60)
         assert [(c.json["user_task_id"], c.json["retry_count"]) for c in receiver.all_calls[1:]] == [("waiting", 2)]
         assert (await again.get(f"/{endpoint_id}/tasks?status=DELIVERED"))["total"] == 2
@@ -471,7 +482,9 @@ async def test_the_key_of_a_webhook_is_shown_nowhere(bench: Bench, caplog: pytes
         await bench.clock.advance(100_000)
         replies = [await bench.call("GET", f"{ROOT}/{endpoint_id}/tasks{path}") for path in ("", f"/{task_id}")]
         replies.append(await bench.call("POST", f"{ROOT}/{endpoint_id}/tasks", submit_body(taskId=task_id)))
-        replies.append(await bench.call("POST", f"{ROOT}/{endpoint_id}/tasks", submit_body(webhookAuthKey=f"{secret}\n")))
+        replies.append(
+            await bench.call("POST", f"{ROOT}/{endpoint_id}/tasks", submit_body(webhookAuthKey=f"{secret}\n"))
+        )
     assert [reply.code for reply in replies] == [10000, 10000, 10001, 10001]
     assert not any(secret.encode() in reply.body for reply in replies)
     assert secret not in caplog.text

@@ -165,7 +165,7 @@ async def test_closing_commits_what_waits(writer: Writer, store: ScriptedStore) 
     threading.Timer(0.05, store.gate.set).start()
     writer.close()
     assert await asyncio.gather(*waiting) == [0, 1, 2]
-    assert sum(store.batches, []) == [0, 1, 2]
+    assert [number for batch in store.batches for number in batch] == [0, 1, 2]
 
 
 async def test_a_loop_that_has_ended_does_not_break_the_writer(store: ScriptedStore, clock: FakeClock) -> None:

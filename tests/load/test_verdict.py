@@ -67,7 +67,7 @@ def test_a_late_generator_makes_a_run_invalid(tmp_path: Path):
     strict = Profile("p", validity=Validity(lateness_p99_ms=199))
     result = evaluate(make_run(tmp_path / "a", late, strict))
     assert (result["verdict"], result["exit_code"]) == ("INVALID", 5)
-    assert "the generator was late: p99 200.2 ms, allowed 199 ms" in result["reasons"][0]
+    assert "the generator was late: p99 200.1 ms, allowed 199 ms" in result["reasons"][0]
     assert (
         evaluate(make_run(tmp_path / "b", late, Profile("p", validity=Validity(lateness_p99_ms=201))))["verdict"]
         == "PASS"

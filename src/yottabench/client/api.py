@@ -1,138 +1,128 @@
-"""The client: one method for each operation of the API, grouped as the API groups them."""
+"""The client: one method for each operation of the API, grouped as the API groups them, and what is built on them."""
 
-import os
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from __future__ import annotations
 
-import httpx
-from yotta_serverless_api import AuthenticatedClient
-from yotta_serverless_api.api.endpoints import (
-    create_endpoint,
-    delete_endpoint,
-    get_endpoint_by_id,
-    list_endpoints,
-    start_endpoint,
-    stop_endpoint,
-    update_endpoint,
-)
-from yotta_serverless_api.api.tasks import get_task_by_id, get_task_count, list_tasks, submit_task
-from yotta_serverless_api.api.workers import get_worker_logs, list_workers, scale_workers
-from yotta_serverless_api.models import ErrorEnvelope
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from yottabench.client import requests
-from yottabench.client.envelope import Answer, Success, opened, translated
-from yottabench.client.models import (
-    Endpoint,
-    LogDirection,
-    LogPage,
-    SubmittedTask,
-    Task,
-    TaskCount,
-    TaskPage,
-    TaskStatus,
-    Worker,
-)
-from yottabench.client.requests import CreateSettings, Id, UpdateSettings, given, segment
-from yottabench.client.transport import HttpClient, Transport, checked_api_key, checked_base_url, default_http
-from yottabench.client.waiting import wait_for_end
+from yottabench.client.drivers import SyncDriver
+from yottabench.client.http_sync import SyncHttp
+from yottabench.client.models import LogDirection
+from yottabench.client.news import TaskNews, listening
+from yottabench.client.plans import DEFAULT_DEADLINE_S, DEFAULT_TIMEOUT_S, Plan, Retries, Rules, call
+from yottabench.client.prepared import Receiver, Submission, submitted, submitted_and_awaited
+from yottabench.client.requests import CreateSettings, Id, UpdateSettings, call_options
+from yottabench.client.setup import Setup, set_up
+from yottabench.client.waiting import DEFAULT_POLL_S, DEFAULT_WAIT_S, wait
 
-DEFAULT_BASE_URL = "https://api.yottalabs.ai"
-DEFAULT_TIMEOUT_S = 30.0
-API_KEY_VARIABLE = "YOTTA_API_KEY"
-BASE_URL_VARIABLE = "YOTTA_BASE_URL"
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+    from types import TracebackType
+
+    from opentelemetry.trace import TracerProvider
+
+    from yottabench.client.batch import BatchResult
+    from yottabench.client.batch_setup import BatchRun
+    from yottabench.client.drivers import OnProgress
+    from yottabench.client.models import (
+        Endpoint,
+        LogEntry,
+        LogPage,
+        SubmittedTask,
+        Task,
+        TaskCount,
+        TaskPage,
+        TaskStatus,
+        TaskSummary,
+        Worker,
+    )
+    from yottabench.client.paging import LogReader, TaskPager
+    from yottabench.client.raw_resources import RawEndpoints, RawTasks, RawWorkers
+    from yottabench.client.request import CallOptions, Request
+    from yottabench.client.transport import HttpClient
 
 D = TypeVar("D")
-Send = Callable[[AuthenticatedClient], Answer[Success[D] | ErrorEnvelope]]
+R = TypeVar("R")
 
 
-class _Caller:
-    """Makes one call at a time: sends it, opens the envelope, translates what goes wrong."""
+class _Resource:
+    def __init__(self, setup: Setup, driver: SyncDriver) -> None:
+        self._setup = setup
+        self._driver = driver
 
-    def __init__(self, transport: Transport, api_key: str) -> None:
-        self._api_key = api_key
-        # The transport brings address and key; the generated client only hands requests to it.
-        self._generated = AuthenticatedClient(base_url="", token="")
-        self._generated.set_httpx_client(transport)  # pyright: ignore[reportArgumentType] -- it has all that is used
+    def _call(self, request: Request[D], options: CallOptions, endpoint_id: Id | None = None) -> D:
+        with self._setup.telemetry.span(request.operation, endpoint_id, request.task_id):
+            return self._driver.run(call(self._setup.rules, request, options))
 
-    def __call__(self, operation: str, send: Send[D], secrets: Iterable[str] = ()) -> D:
-        hidden = [self._api_key, *secrets]
-        with translated(operation, hidden):
-            answer = send(self._generated)
-        return opened(operation, answer, hidden)
+    def _run(self, name: str, plan: Plan[R], endpoint_id: Id, task_id: str | None) -> R:
+        with self._setup.telemetry.span(name, endpoint_id, task_id):
+            return self._driver.run(plan)
 
 
-class Endpoints:
+class Endpoints(_Resource):
     """The endpoints of the account."""
 
-    def __init__(self, call: _Caller) -> None:
-        self._call = call
+    @cached_property
+    def with_raw_response(self) -> RawEndpoints:
+        """The same methods, giving the HTTP answer beside the data."""
+        from yottabench.client.raw_resources import RawEndpoints
+
+        return RawEndpoints(self)
 
     def create(self, **settings: Unpack[CreateSettings]) -> Endpoint:
-        """Create an endpoint and start its workers; it is INITIALIZING at first. See CreateSettings."""
-        body = requests.create_body(settings)
-        found = self._call(
-            "createEndpoint",
-            lambda api: create_endpoint.sync_detailed(client=api, body=body),
-            requests.secrets_of(body),
-        )
-        return _with_text_id(found)
+        """Create an endpoint and start its workers; it is INITIALIZING at first. See CreateSettings.
 
-    def get(self, endpoint_id: Id) -> Endpoint:
+        Not repeated after a failure that may hide a success, as a second endpoint would cost money.
+        """
+        return self._call(self._setup.operations.create_endpoint(settings), call_options(settings))
+
+    def get(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> Endpoint:
         """One endpoint. Raises EndpointNotFound."""
-        path = segment("endpoint_id", endpoint_id)
-        found = self._call("getEndpointById", lambda api: get_endpoint_by_id.sync_detailed(path, client=api))
-        return _with_text_id(found)
+        return self._call(self._setup.operations.get_endpoint(endpoint_id), options, endpoint_id)
 
-    def list(self, *, statuses: str | Iterable[str] | None = None) -> list[Endpoint]:
+    def list(self, *, statuses: str | Iterable[str] | None = None, **options: Unpack[CallOptions]) -> list[Endpoint]:
         """All endpoints, or those in one of the given states ("RUNNING,STOPPED" or a list)."""
-        wanted = requests.status_list(statuses)
-        found = self._call("listEndpoints", lambda api: list_endpoints.sync_detailed(client=api, status_list=wanted))
-        return [_with_text_id(one) for one in found]
+        return self._call(self._setup.operations.list_endpoints(statuses), options)
 
     def update(self, endpoint_id: Id, **settings: Unpack[UpdateSettings]) -> Endpoint:
         """Change an endpoint. See UpdateSettings. Raises EndpointNotFound, or WrongState where it must be stopped."""
-        path, body = segment("endpoint_id", endpoint_id), requests.update_body(settings)
-        found = self._call(
-            "updateEndpoint",
-            lambda api: update_endpoint.sync_detailed(path, client=api, body=body),
-            requests.secrets_of(body),
-        )
-        return _with_text_id(found)
+        request = self._setup.operations.update_endpoint(endpoint_id, settings)
+        return self._call(request, call_options(settings), endpoint_id)
 
-    def stop(self, endpoint_id: Id) -> None:
+    def stop(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> None:
         """End the workers; the endpoint and its queue stay. Raises EndpointNotFound, WrongState."""
-        path = segment("endpoint_id", endpoint_id)
-        self._call("stopEndpoint", lambda api: stop_endpoint.sync_detailed(path, client=api))
+        self._call(self._setup.operations.stop_endpoint(endpoint_id), options, endpoint_id)
 
-    def start(self, endpoint_id: Id) -> None:
+    def start(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> None:
         """Start a stopped endpoint again. Raises EndpointNotFound, WrongState."""
-        path = segment("endpoint_id", endpoint_id)
-        self._call("startEndpoint", lambda api: start_endpoint.sync_detailed(path, client=api))
+        self._call(self._setup.operations.start_endpoint(endpoint_id), options, endpoint_id)
 
-    def delete(self, endpoint_id: Id) -> None:
+    def delete(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> None:
         """Delete an endpoint; its open tasks fail. Raises EndpointNotFound, WrongState."""
-        path = segment("endpoint_id", endpoint_id)
-        self._call("deleteEndpoint", lambda api: delete_endpoint.sync_detailed(path, client=api))
+        self._call(self._setup.operations.delete_endpoint(endpoint_id), options, endpoint_id)
 
-    def scale(self, endpoint_id: Id, workers: int) -> None:
+    def scale(self, endpoint_id: Id, workers: int, **options: Unpack[CallOptions]) -> None:
         """Set the number of workers, 0 to 1000. Raises EndpointNotFound, InvalidRequest, WrongState."""
-        path = segment("endpoint_id", endpoint_id)
-        self._call("scaleWorkers", lambda api: scale_workers.sync_detailed(path, client=api, count=workers))
+        self._call(self._setup.operations.scale_workers(endpoint_id, workers), options, endpoint_id)
 
 
-class Workers:
+class Workers(_Resource):
     """The workers of an endpoint."""
 
-    def __init__(self, call: _Caller) -> None:
-        self._call = call
+    @cached_property
+    def with_raw_response(self) -> RawWorkers:
+        """The same methods, giving the HTTP answer beside the data."""
+        from yottabench.client.raw_resources import RawWorkers
 
-    def list(self, endpoint_id: Id, *, statuses: str | Iterable[str] | None = None) -> list[Worker]:
+        return RawWorkers(self)
+
+    def list(
+        self, endpoint_id: Id, *, statuses: str | Iterable[str] | None = None, **options: Unpack[CallOptions]
+    ) -> list[Worker]:
         """All workers, or those in one of the given states; `worker_id` is set in all. Raises EndpointNotFound."""
-        path, wanted = segment("endpoint_id", endpoint_id), requests.status_list(statuses)
-        found = self._call("listWorkers", lambda api: list_workers.sync_detailed(path, client=api, status_list=wanted))
-        return [_with_both_ids(one) for one in found]
+        return self._call(self._setup.operations.list_workers(endpoint_id, statuses), options, endpoint_id)
 
     def logs(  # noqa: PLR0913 - the API's own parameters
         self,
@@ -146,36 +136,76 @@ class Workers:
         search_after_time: str | None = None,
         search_after_offset: str | int | None = None,
         direction: LogDirection | str = LogDirection.FORWARD,
+        **options: Unpack[CallOptions],
     ) -> LogPage:
         """One page of a worker's log. Raises EndpointNotFound, WorkerNotFound, InvalidRequest.
 
         To read on, send next_search_after_time and next_search_after_offset of the last page as search_after_time and
-        search_after_offset. Integer times are epoch milliseconds.
+        search_after_offset; `iterate_logs` does. Integer times are epoch milliseconds.
         """
-        path, worker = segment("endpoint_id", endpoint_id), segment("worker_id", worker_id)
-        offset = requests.log_offset(search_after_offset)
-        return self._call(
-            "getWorkerLogs",
-            lambda api: get_worker_logs.sync_detailed(
-                path,
-                worker,
-                client=api,
-                page_size=page_size,
-                keyword=given(keyword),
-                start_time=requests.log_time(start_time),
-                end_time=requests.log_time(end_time),
-                search_after_time=given(search_after_time),
-                search_after_offset=offset,
-                direction=LogDirection(direction),
-            ),
+        request = self._setup.operations.get_worker_logs(
+            endpoint_id,
+            worker_id,
+            page_size=page_size,
+            keyword=keyword,
+            start_time=start_time,
+            end_time=end_time,
+            search_after_time=search_after_time,
+            search_after_offset=search_after_offset,
+            direction=direction,
         )
+        return self._call(request, options, endpoint_id)
+
+    def iterate_logs(  # noqa: PLR0913 - the API's own parameters
+        self,
+        endpoint_id: Id,
+        worker_id: Id,
+        *,
+        follow: bool = False,
+        page_size: int = 1000,
+        keyword: str | None = None,
+        start_time: str | int | datetime | None = None,
+        end_time: str | int | datetime | None = None,
+        direction: LogDirection | str = LogDirection.FORWARD,
+        poll_s: float = DEFAULT_POLL_S,
+    ) -> Iterator[LogEntry]:
+        """All lines of a worker's log, each once, from the oldest on ("Backward": from the newest).
+
+        `follow` goes on for ever, and looks for new lines every `poll_s` seconds, more often while there are some.
+        """
+        from yottabench.client.paging import LogReader
+
+        reader = LogReader(
+            self._setup.rules,
+            self._setup.operations,
+            endpoint_id,
+            worker_id,
+            {
+                "page_size": page_size,
+                "keyword": keyword,
+                "start_time": start_time,
+                "end_time": end_time,
+                "direction": direction,
+            },
+            follow=follow,
+            poll_s=poll_s,
+        )
+        return self._lines(reader)
+
+    def _lines(self, reader: LogReader) -> Iterator[LogEntry]:
+        while not reader.done:
+            yield from self._driver.run(reader.next_lines())
 
 
-class Tasks:
+class Tasks(_Resource):
     """The queue of a QUEUE endpoint."""
 
-    def __init__(self, call: _Caller) -> None:
-        self._call = call
+    @cached_property
+    def with_raw_response(self) -> RawTasks:
+        """The same methods, giving the HTTP answer beside the data."""
+        from yottabench.client.raw_resources import RawTasks
+
+        return RawTasks(self)
 
     def submit(
         self,
@@ -188,15 +218,18 @@ class Tasks:
         webhook: str | None = None,
         webhook_auth_key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        **options: Unpack[CallOptions],
     ) -> SubmittedTask:
         """Put a task into the queue; a worker gets `input` as JSON by POST to process_uri on worker_port.
 
-        With a task_id of your own, sending the same task again is harmless. Raises EndpointNotFound,
-        EndpointUnavailable, InvalidRequest, RateLimited.
+        The task has its id before it is sent for the first time: yours, or one that is made. After a failure that may
+        hide a success the service is asked for that id, and the task sent again only if it is not there: no retry
+        makes it run twice. Raises EndpointNotFound, EndpointUnavailable, InvalidRequest, RateLimited; an error whose
+        `may_have_taken_effect` is true leaves open whether the task `task_id` is in the queue.
         """
-        path = segment("endpoint_id", endpoint_id)
-        body = requests.submit_body(
-            input,
+        wanted = Submission(
+            endpoint_id=endpoint_id,
+            input=input,
             worker_port=worker_port,
             process_uri=process_uri,
             task_id=task_id,
@@ -204,16 +237,106 @@ class Tasks:
             webhook_auth_key=webhook_auth_key,
             headers=headers,
         )
-        return self._call(
-            "submitTask",
-            lambda api: submit_task.sync_detailed(path, client=api, body=body),
-            requests.secrets_of(body),
-        )
+        with self._setup.telemetry.span("submitTask", endpoint_id, task_id):
+            return self._driver.run(submitted(self._setup, wanted, wanted.body(self._setup), options))
 
-    def get(self, endpoint_id: Id, task_id: str) -> Task:
+    def submit_and_wait(  # noqa: PLR0913 - the API's own fields, and how to wait
+        self,
+        endpoint_id: Id,
+        input: Any,
+        *,
+        worker_port: int,
+        process_uri: str,
+        task_id: str | None = None,
+        webhook: str | None = None,
+        webhook_auth_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = DEFAULT_WAIT_S,
+        poll_s: float = DEFAULT_POLL_S,
+        check: bool = False,
+        receiver: Receiver | None = None,
+    ) -> Task:
+        """Submit a task and wait until it has ended: `submit` and `wait` in one, in `timeout_s` seconds together.
+
+        With a receiver the result is sent there (unless `webhook` says otherwise), and the wait ends when it comes.
+        """
+        wanted = Submission(
+            endpoint_id=endpoint_id,
+            input=input,
+            worker_port=worker_port,
+            process_uri=process_uri,
+            task_id=task_id,
+            webhook=webhook,
+            webhook_auth_key=webhook_auth_key,
+            headers=headers,
+            receiver=receiver,
+        )
+        with self._setup.telemetry.span("submitTask and wait", endpoint_id, task_id):
+            body = wanted.body(self._setup)
+            return self._driver.run(
+                submitted_and_awaited(self._setup, wanted, body, timeout_s=timeout_s, poll_s=poll_s, check=check)
+            )
+
+    def submit_many(  # noqa: PLR0913 - the API's own fields, and how to go about it
+        self,
+        endpoint_id: Id,
+        items: Iterable[Any],
+        *,
+        worker_port: int,
+        process_uri: str,
+        webhook: str | None = None,
+        webhook_auth_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        concurrency: int = 32,
+        max_open: int = 1000,
+        wait: bool = True,
+        outputs: bool = True,
+        poll_s: float = DEFAULT_POLL_S,
+        patience_s: float = 300.0,
+        journal: str | os.PathLike[str] | None = None,
+        on_progress: OnProgress | None = None,
+        receiver: Receiver | None = None,
+    ) -> Iterator[BatchResult]:
+        """Submit a task for each item (an input, or a BatchItem), and give the results as the tasks end.
+
+        At most `concurrency` requests are under way and `max_open` tasks open at a time; items are pulled only as
+        there is room, and nothing is sent while the reader does not ask for the next result, so a batch of any length
+        takes the same memory. With a `journal` (a file) the batch can go on after an interruption: call it again with
+        the same items, and what was given already is left out, what was sent is found, and no task runs twice.
+        `on_progress` is called on the reader's thread. `wait` False: results come when the service has the tasks;
+        `outputs` False: without outputs, which saves a request per task.
+
+        Errors of one task are in its BatchResult. What stops all (EndpointNotFound, AuthenticationError, a service
+        that does not answer for `patience_s` seconds) is raised. Close the iterator to stop early.
+        """
+        from yottabench.client.batch_setup import BatchRun
+
+        run = BatchRun(
+            self._setup,
+            endpoint_id,
+            journal=journal,
+            receiver=receiver,
+            worker_port=worker_port,
+            process_uri=process_uri,
+            webhook=webhook,
+            webhook_auth_key=webhook_auth_key,
+            headers=headers,
+            concurrency=concurrency,
+            max_open=max_open,
+            wait=wait,
+            outputs=outputs,
+            poll_s=poll_s,
+            patience_s=patience_s,
+        )
+        return self._batch(run, items, on_progress)
+
+    def _batch(self, run: BatchRun, items: Iterable[Any], on_progress: OnProgress | None) -> Iterator[BatchResult]:
+        with run as batch:
+            yield from self._driver.run_batch(batch, items, run.concurrency, on_progress)
+
+    def get(self, endpoint_id: Id, task_id: str, **options: Unpack[CallOptions]) -> Task:
         """One task with its input and output. Raises TaskNotFound, EndpointNotFound."""
-        path, task = segment("endpoint_id", endpoint_id), segment("task_id", task_id)
-        return self._call("getTaskById", lambda api: get_task_by_id.sync_detailed(path, task, client=api))
+        return self._call(self._setup.operations.get_task(endpoint_id, task_id), options, endpoint_id)
 
     def list(
         self,
@@ -222,55 +345,165 @@ class Tasks:
         status: TaskStatus | str | None = None,
         page_number: int = 1,
         page_size: int = 10,
+        **options: Unpack[CallOptions],
     ) -> TaskPage:
         """One page of the tasks, newest first. Page sizes are 1 to 100. Raises EndpointNotFound, InvalidRequest."""
-        path = segment("endpoint_id", endpoint_id)
-        wanted = None if status is None else TaskStatus(status)
-        return self._call(
-            "listTasks",
-            lambda api: list_tasks.sync_detailed(
-                path, client=api, status=given(wanted), page_number=page_number, page_size=page_size
-            ),
+        request = self._setup.operations.list_tasks(
+            endpoint_id, status=status, page_number=page_number, page_size=page_size
         )
+        return self._call(request, options, endpoint_id)
 
-    def count(self, endpoint_id: Id) -> TaskCount:
+    def iterate(self, endpoint_id: Id, *, status: TaskStatus | str | None = None) -> Iterator[TaskSummary]:
+        """All tasks, newest first, each once: none is missed or repeated while new ones arrive or others change."""
+        from yottabench.client.paging import TaskPager
+
+        pager = TaskPager(self._setup.rules, self._setup.operations, endpoint_id, status=status)
+        return self._pages(pager)
+
+    def _pages(self, pager: TaskPager) -> Iterator[TaskSummary]:
+        while not pager.done:
+            yield from self._driver.run(pager.next_tasks())
+
+    def count(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> TaskCount:
         """How many tasks wait or are being executed (`processing`). Raises EndpointNotFound."""
-        path = segment("endpoint_id", endpoint_id)
-        return self._call("getTaskCount", lambda api: get_task_count.sync_detailed(path, client=api))
+        return self._call(self._setup.operations.get_task_count(endpoint_id), options, endpoint_id)
 
-    def wait(self, endpoint_id: Id, task_id: str, *, timeout_s: float = 300.0, poll_s: float = 2.0) -> Task:
+    def wait(
+        self,
+        endpoint_id: Id,
+        task_id: str,
+        *,
+        timeout_s: float = DEFAULT_WAIT_S,
+        poll_s: float = DEFAULT_POLL_S,
+        check: bool = False,
+        receiver: TaskNews | None = None,
+    ) -> Task:
         """Ask for the task until it has ended, and give it, be it SUCCESS, DELIVERED or FAILED: look at `status`.
 
-        Raises WaitTimedOut when it is still open after `timeout_s`, and at once whatever `get` raises.
+        Asks after 0.05 s, then at growing distances of at most `poll_s`; when a receiver runs that the task's result
+        is sent to, at once when it comes. Failures of the service that may pass are borne as long as the wait lasts.
+        Raises WaitTimedOut when the task is still open after `timeout_s`; with `check`, TaskFailed when it FAILED.
         """
-        return wait_for_end(lambda: self.get(endpoint_id, task_id), timeout_s=timeout_s, poll_s=poll_s)
+        plan = wait(
+            self._setup.rules,
+            self._setup.operations,
+            endpoint_id,
+            task_id,
+            timeout_s=timeout_s,
+            poll_s=poll_s,
+            check=check,
+            receiver=receiver,
+        )
+        return self._run("wait", plan, endpoint_id, task_id)
+
+    @overload
+    def wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: Iterable[str],
+        *,
+        outputs: Literal[True] = True,
+        timeout_s: float = ...,
+        poll_s: float = ...,
+        receiver: TaskNews | None = ...,
+    ) -> Iterator[Task]: ...
+    @overload
+    def wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: Iterable[str],
+        *,
+        outputs: Literal[False],
+        timeout_s: float = ...,
+        poll_s: float = ...,
+        receiver: TaskNews | None = ...,
+    ) -> Iterator[TaskSummary]: ...
+    def wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: Iterable[str],
+        *,
+        outputs: bool = True,
+        timeout_s: float = DEFAULT_WAIT_S,
+        poll_s: float = DEFAULT_POLL_S,
+        receiver: TaskNews | None = None,
+    ) -> Iterator[Task] | Iterator[TaskSummary]:
+        """Give each of the tasks once, when it has ended, in the order of their ends.
+
+        One reading of the list serves a hundred tasks. `outputs` False: as the list shows them, which saves a request
+        per task. Raises WaitTimedOut, with all that are still open, after `timeout_s`; TaskNotFound for an id that the
+        service does not know.
+        """
+        return self._wait_many(endpoint_id, list(task_ids), outputs, timeout_s, poll_s, receiver)
+
+    def _wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: list[str],
+        outputs: bool,
+        timeout_s: float,
+        poll_s: float,
+        receiver: TaskNews | None,
+    ) -> Iterator[Any]:
+        from yottabench.client.many import ManyWait
+
+        with listening(receiver, endpoint_id) as heard:
+            waiting = ManyWait(
+                self._setup.rules,
+                self._setup.operations,
+                endpoint_id,
+                task_ids,
+                timeout_s=timeout_s,
+                poll_s=poll_s,
+                heard=heard,
+            )
+            while not waiting.done:
+                yield from self._driver.run(waiting.tasks() if outputs else waiting.summaries())
 
 
 class Client:
-    """The Serverless API.
+    """The Serverless API, in blocking calls. One client serves any number of threads.
 
     `api_key` defaults to the environment variable YOTTA_API_KEY, `base_url` to YOTTA_BASE_URL, then to the live
-    service. `timeout_s` is the longest silence of the server that a call bears, for connecting and for each part of the
-    answer. `http` carries the requests instead of an own httpx.Client; address, key and time limit still come from
-    here, and closing it stays with whoever made it. Calls raise YottaError, see `yottabench.client.errors`.
+    service. `timeout_s` is the longest that one try may take, `deadline_s` the longest for a call with all its tries
+    (both also per call), `retries` when there is another try (a number: so many at most). `local_checks` False leaves
+    all judgement of arguments to the server. `tracing` makes OpenTelemetry spans, with the global provider or the one
+    given. `http` carries the requests instead of an own HTTP client (httpx.Client does); address, key and time limit
+    still come from here, and closing it stays with whoever made it. `rules` replaces timeout_s, deadline_s and
+    retries, and says where time and chance come from. Calls raise YottaError, see `yottabench.client.errors`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what can be chosen
         self,
         api_key: str | None = None,
         base_url: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         http: HttpClient | None = None,
+        *,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        retries: Retries | int = Retries(),  # noqa: B008 - immutable
+        local_checks: bool = True,
+        tracing: bool | TracerProvider = False,
+        rules: Rules | None = None,
     ) -> None:
-        key = checked_api_key(api_key or os.environ.get(API_KEY_VARIABLE, ""))
-        self._base_url = checked_base_url(base_url or os.environ.get(BASE_URL_VARIABLE, "") or DEFAULT_BASE_URL)
-        self._own_http: httpx.Client | None = None
+        setup = set_up(
+            api_key,
+            base_url,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+            retries=retries,
+            local_checks=local_checks,
+            tracing=tracing,
+            rules=rules,
+        )
+        self._base_url = setup.target.base_url
+        self._own_http: SyncHttp | None = None
         if http is None:
-            http = self._own_http = default_http(self._base_url)
-        call = _Caller(Transport(http, base_url=self._base_url, api_key=key, timeout_s=timeout_s), key)
-        self.endpoints = Endpoints(call)
-        self.workers = Workers(call)
-        self.tasks = Tasks(call)
+            http = self._own_http = SyncHttp(self._base_url)
+        driver = SyncDriver(http, setup.target, setup.rules.sleep)
+        self.endpoints = Endpoints(setup, driver)
+        self.workers = Workers(setup, driver)
+        self.tasks = Tasks(setup, driver)
 
     def __repr__(self) -> str:
         return f"Client(base_url={self._base_url!r})"
@@ -287,17 +520,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _with_text_id(endpoint: Endpoint) -> Endpoint:
-    # Some answers of the service hold the id as a number; it is text here, so that equal ids are equal.
-    endpoint.id = str(endpoint.id)
-    return endpoint
-
-
-def _with_both_ids(worker: Worker) -> Worker:
-    # Some answers of the service know the id under one name, some under the other.
-    found = worker.worker_id or worker.id
-    if found:
-        worker.worker_id = worker.id = str(found)
-    return worker

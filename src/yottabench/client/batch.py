@@ -87,6 +87,7 @@ class BatchSettings:
     webhook: str | None = None
     webhook_auth_key: str | None = attrs.field(default=None, repr=False)
     headers: Mapping[str, str] | None = attrs.field(default=None, repr=False)
+    trace_headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     concurrency: int = DEFAULT_CONCURRENCY
     max_open: int = DEFAULT_MAX_OPEN
     wait: bool = True
@@ -116,7 +117,7 @@ class Job:
 class Batch:
     """The state of one batch. Not for several threads: one drives it, whoever carries out its jobs."""
 
-    def __init__(  # noqa: PLR0913 - what it consists of
+    def __init__(
         self,
         rules: Rules,
         operations: Operations,
@@ -219,7 +220,7 @@ class Batch:
                 task_id=task_id,
                 webhook=settings.webhook,
                 webhook_auth_key=settings.webhook_auth_key,
-                headers=settings.headers if item.headers is None else item.headers,
+                headers=self._headers(item),
                 check=self._operations.check,
             )
             if task_id in self._numbers:
@@ -247,6 +248,13 @@ class Batch:
             self._refuse(number, task_id, error)
 
         return Job(plan, self._submitted, fail)
+
+    def _headers(self, item: BatchItem) -> Mapping[str, str] | None:
+        headers = self._settings.headers if item.headers is None else item.headers
+        # Under an id of the caller's own the same task may be submitted again, and must then be the same in all.
+        if item.task_id is None and self._settings.trace_headers:
+            return {**self._settings.trace_headers, **(headers or {})}
+        return headers
 
     def _submitted(self, task: SubmittedTask) -> None:
         self._count(submitted=1)

@@ -241,9 +241,7 @@ def _process_uri(body: Body) -> None:
 
 
 def _webhook(body: Body) -> None:
-    hint = (
-        "Send an http or https URL with a host, such as https://example.com/hook, without user name or password."
-    )
+    hint = "Send an http or https URL with a host, such as https://example.com/hook, without user name or password."
     url = _text(body, "webhook", 512, hint)
     match = _URL.fullmatch(url)
     if match is None or int(match[1] or 80) > 65535:
@@ -303,7 +301,7 @@ def _integer(body: Body, name: str, low: int, high: int, hint: str, *, where: st
         _refuse(where + name, f"must be between {low} and {high}, but is {_shown(value)}", hint)
 
 
-def _text(  # noqa: PLR0913 - all that a text's rule consists of
+def _text(
     body: Body,
     name: str,
     longest: int,

@@ -3,8 +3,16 @@
 import asyncio
 import concurrent.futures
 import threading
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
@@ -36,7 +44,7 @@ def _moved_on(plan: Plan[Any], outcome: Any) -> Effect:
 class SyncDriver:
     """Carries out plans on the calling thread."""
 
-    def __init__(self, http: HttpClient, target: Target, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, http: HttpClient, target: Target, sleep: Callable[[float], None]) -> None:
         self._http = http
         self._target = target
         self._sleep = sleep
@@ -127,9 +135,7 @@ class SyncDriver:
 class AsyncDriver:
     """Carries out plans on the running event loop (asyncio)."""
 
-    def __init__(
-        self, http: AsyncHttpClient, target: Target, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> None:
+    def __init__(self, http: AsyncHttpClient, target: Target, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._http = http
         self._target = target
         self._sleep = sleep
@@ -181,7 +187,7 @@ class AsyncDriver:
         items: Iterable[Any] | AsyncIterable[Any],
         concurrency: int,
         on_progress: OnProgress | None,
-    ) -> AsyncIterator[BatchResult]:
+    ) -> AsyncGenerator[BatchResult]:
         """Submit the items, and give the results as the tasks end. Closing the iterator stops all that goes on."""
         await self.run(batch.check())
         source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)

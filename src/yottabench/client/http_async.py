@@ -1,4 +1,4 @@
-"""The HTTP client of AsyncClient: aiohttp where the extra `aio` is installed, which is several times faster, or httpx."""
+"""The HTTP client of AsyncClient: aiohttp with the extra `aio`, which is several times faster, else httpx."""
 
 import asyncio
 import json as json_module
@@ -115,15 +115,17 @@ class AiohttpHttp:
 
     def _open_session(self) -> "aiohttp.ClientSession":
         loop = asyncio.get_running_loop()
-        if self._session is None or self._loop is not loop:
-            # Connections belong to the loop that they were made on; those of a loop that is gone are gone with it.
-            self._loop = loop
-            self._session = self._aiohttp.ClientSession(
-                connector=self._aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=5.0),
-                cookie_jar=self._aiohttp.DummyCookieJar(),
-                auto_decompress=True,
-            )
-        return self._session
+        if self._session is not None and self._loop is loop:
+            return self._session
+        # Connections belong to the loop that they were made on; those of a loop that is gone are gone with it.
+        self._loop = loop
+        session: aiohttp.ClientSession = self._aiohttp.ClientSession(
+            connector=self._aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=5.0),
+            cookie_jar=self._aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+        )
+        self._session = session
+        return session
 
     def _as_httpx(self, error: Exception) -> httpx.HTTPError:
         text = str(error) or type(error).__name__

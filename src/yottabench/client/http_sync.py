@@ -92,8 +92,7 @@ class _Transport(httpx.BaseTransport):
         )
         with _as_httpx():
             answer = self._pool.handle_request(sent)
-        extensions = cast("dict[str, Any]", answer.extensions)
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=extensions)
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
 
     def close(self) -> None:
         self._pool.close()

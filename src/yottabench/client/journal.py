@@ -63,7 +63,7 @@ class Journal:
         return f"{self.batch_id}_{index}"
 
     def start(self, index: int) -> bool:
-        """Called before a task is sent for the first time in this run; gives whether an earlier run may have sent it."""
+        """Called before this run sends a task for the first time; gives whether an earlier run may have sent it."""
         if index < self._sent_before:
             return True
         if index >= self.started:
@@ -95,7 +95,9 @@ class Journal:
             path.touch(mode=0o600)
             self._file = path.open("r+b")
         except OSError as error:
-            raise JournalError(f"The journal {path} cannot be opened: {error.strerror}. Choose another place.") from error
+            raise JournalError(
+                f"The journal {path} cannot be opened: {error.strerror}. Choose another place."
+            ) from error
         try:
             self._lock(path)
             if os.fstat(self._file.fileno()).st_size == 0:

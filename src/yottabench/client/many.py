@@ -25,9 +25,7 @@ class Watch:
     a task whose end a receiver heard of.
     """
 
-    def __init__(
-        self, operations: Operations, endpoint_id: Id, patience: Patience, heard: Heard | None = None
-    ) -> None:
+    def __init__(self, operations: Operations, endpoint_id: Id, patience: Patience, heard: Heard | None = None) -> None:
         self._operations = operations
         self._endpoint_id = endpoint_id
         self._patience = patience
@@ -108,7 +106,7 @@ class Watch:
 class ManyWait:
     """Waits for many tasks; each step is a plan that gives some of them, ended."""
 
-    def __init__(  # noqa: PLR0913 - what is waited for, and how
+    def __init__(
         self,
         rules: Rules,
         operations: Operations,

@@ -4,12 +4,13 @@ A plan is a generator. It yields an Effect, is sent the outcome (of a Try the da
 returns its result. Both clients carry out the same plans, so neither has rules of its own.
 """
 
+import asyncio
 import logging
 import random
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import attrs
@@ -97,6 +98,8 @@ class Rules:
     deadline_s: float = DEFAULT_DEADLINE_S
     retries: Retries = attrs.field(factory=Retries)
     now_s: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep
     chance: random.Random = attrs.field(factory=random.Random)
     new_task_id: Callable[[], str] = _new_task_id
 

@@ -119,7 +119,7 @@ def update_body(settings: Mapping[str, Any], *, check: bool) -> UpdateEndpointRe
     return _read(UpdateEndpointRequest, body)
 
 
-def submit_body(  # noqa: PLR0913 - the API's own fields
+def submit_body(
     task_input: Any,
     *,
     worker_port: int,
@@ -137,9 +137,8 @@ def submit_body(  # noqa: PLR0913 - the API's own fields
         "workerPort": worker_port,
         "processUri": process_uri,
     }
-    for name, value in (("webhook", webhook), ("webhookAuthKey", webhook_auth_key), ("headers", headers)):
-        if value is not None:
-            body[name] = value
+    optional = {"webhook": webhook, "webhookAuthKey": webhook_auth_key, "headers": headers}
+    body.update((name, value) for name, value in optional.items() if value is not None)
     if check:
         constraints.check_submit(body)
     return _read(SubmitTaskRequest, body)

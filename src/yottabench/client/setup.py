@@ -29,7 +29,7 @@ class Setup:
     telemetry: Telemetry
 
 
-def set_up(  # noqa: PLR0913 - the arguments of a client
+def set_up(
     api_key: str | None,
     base_url: str | None,
     *,

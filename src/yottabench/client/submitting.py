@@ -12,14 +12,14 @@ from yottabench.client.errors import (
     WrongState,
     YottaError,
 )
-from yottabench.client.models import SubmittedTask, SubmitTaskRequest, Task
+from yottabench.client.models import SubmitTaskRequest, SubmittedTask, Task
 from yottabench.client.operations import Operations
 from yottabench.client.plans import Attempts, Plan, Rules, may_have_acted, pause, tried
 from yottabench.client.request import CallOptions, Request
 from yottabench.client.requests import Id
 
 
-def submit(  # noqa: PLR0913 - what is sent, and how
+def submit(
     rules: Rules,
     operations: Operations,
     endpoint_id: Id,

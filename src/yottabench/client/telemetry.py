@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 class Telemetry(Protocol):
     """What a client tells of its calls."""
 
-    def span(self, operation: str, endpoint_id: object = None, task_id: str | None = None) -> AbstractContextManager[Any]:
+    def span(
+        self, operation: str, endpoint_id: object = None, task_id: str | None = None
+    ) -> AbstractContextManager[Any]:
         """A block in which one call is made."""
         ...
 
@@ -26,7 +28,9 @@ class Telemetry(Protocol):
 class NoTelemetry:
     """Nothing is told."""
 
-    def span(self, operation: str, endpoint_id: object = None, task_id: str | None = None) -> AbstractContextManager[Any]:
+    def span(
+        self, operation: str, endpoint_id: object = None, task_id: str | None = None
+    ) -> AbstractContextManager[Any]:
         """A block of no account."""
         return nullcontext()
 
@@ -60,7 +64,11 @@ class OpenTelemetry:
         kind = self._trace.SpanKind.CLIENT
         # Errors are recorded here: the library would write down every exception's text and stack.
         with self._tracer.start_as_current_span(
-            f"yotta {operation}", kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+            f"yotta {operation}",
+            kind=kind,
+            attributes=attributes,
+            record_exception=False,
+            set_status_on_exception=False,
         ) as span:
             try:
                 yield

@@ -63,7 +63,7 @@ class AsyncHttpClient(Protocol):
         json: Any = ...,
         params: dict[str, Any] | None = ...,
         headers: dict[str, str] | None = ...,
-        timeout: float | None = ...,
+        timeout: float | None = ...,  # noqa: ASYNC109 - as httpx has it
     ) -> HttpAnswer:
         """Send one request and give its answer, whatever its status."""
         ...

@@ -105,7 +105,7 @@ def checked_times(timeout_s: float, poll_s: float) -> None:
         raise InvalidArgument(f"poll_s must be more than 0 seconds, but is {poll_s!r}.")
 
 
-def wait(  # noqa: PLR0913 - what is waited for, and how
+def wait(
     rules: Rules,
     operations: Operations,
     endpoint_id: Id,

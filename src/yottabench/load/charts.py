@@ -9,6 +9,7 @@ import attrs
 WIDTH, HEIGHT = 860, 260
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 34
 TICKS = 5
+LEAST = 0.001  # of either unit, tasks per second or milliseconds: nothing smaller is worth an axis
 
 Point = tuple[float, float | None]
 
@@ -44,8 +45,7 @@ def percentile_chart(title: str, unit: str, lines: Sequence[Line]) -> str:
     ys = [y for line in lines for _, y in line.points if y is not None]
     if not ys:
         return _empty(title)
-    rarest = max(_nines(x) for line in lines for x, _ in line.points if x < 100)
-    rarest = max(2.0, rarest)
+    rarest = max([2.0, *(_nines(x) for line in lines for x, _ in line.points if x < 100)])
     ticks, place_y = _y_axis(ys, may_be_log=True)
 
     def place_x(percent: float) -> float:
@@ -66,13 +66,14 @@ def _linear(low: float, high: float, start: float, end: float) -> Callable[[floa
 
 
 def _y_axis(ys: Sequence[float], *, may_be_log: bool) -> tuple[list[float], Callable[[float], float]]:
-    top, bottom = max(ys), min((y for y in ys if y > 0), default=0.0)
-    if may_be_log and bottom and top / bottom > 100:
+    top = max(*ys, LEAST)
+    bottom = max(LEAST, min((y for y in ys if y > 0), default=top))
+    if may_be_log and top / bottom > 100:
         low, high = math.floor(math.log10(bottom)), math.ceil(math.log10(top))
         place = _linear(low, high, HEIGHT - BOTTOM, TOP)
         ticks = [10.0**power for power in range(low, high + 1)]
         return ticks, lambda value: place(math.log10(max(value, 10.0**low)))
-    ticks = _nice_ticks(0.0, top or 1.0)
+    ticks = _nice_ticks(0.0, top)
     if ticks[-1] < top:
         ticks.append(ticks[-1] + (ticks[1] - ticks[0]))
     return ticks, _linear(0.0, ticks[-1], HEIGHT - BOTTOM, TOP)

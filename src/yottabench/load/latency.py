@@ -51,11 +51,6 @@ class Latencies:
         """The largest duration, None when nothing was recorded."""
         return self._hdr.get_max_value() / 1000 if self.count else None
 
-    @property
-    def mean_ms(self) -> float | None:
-        """The mean duration, None when nothing was recorded."""
-        return self._hdr.get_mean_value() / 1000 if self.count else None
-
     def curve(self) -> list[tuple[float, float]]:
         """(percent, ms) along the distribution, ever denser towards the end, where the long ones are."""
         percents: list[float] = []
@@ -67,9 +62,8 @@ class Latencies:
         return [(at, ms) for at, ms in zip([*percents, 100.0], found, strict=True) if ms is not None]
 
     def summary(self) -> dict[str, float | int | None]:
-        """Count, mean, p50, p90, p95, p99, p999 and max in milliseconds, rounded to a microsecond."""
+        """Count, p50, p90, p95, p99, p999 and max in milliseconds, rounded to a microsecond."""
         percents = {"p50_ms": 50.0, "p90_ms": 90.0, "p95_ms": 95.0, "p99_ms": 99.0, "p999_ms": 99.9}
-        figures: dict[str, float | None] = {"mean_ms": self.mean_ms}
-        figures |= dict(zip(percents, self.percentiles_ms(list(percents.values())), strict=True))
+        figures = dict(zip(percents, self.percentiles_ms(list(percents.values())), strict=True))
         figures["max_ms"] = self.max_ms
         return {"count": self.count} | {k: None if v is None else round(v, 3) for k, v in figures.items()}

@@ -13,7 +13,6 @@ Result = Mapping[str, Any]
 MOST_IDS_SHOWN = 50
 _COLUMNS = (
     ("count", "tasks"),
-    ("mean_ms", "mean"),
     ("p50_ms", "p50"),
     ("p95_ms", "p95"),
     ("p99_ms", "p99"),

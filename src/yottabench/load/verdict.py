@@ -80,16 +80,15 @@ def gate_values(figures: Figures, duration_s: float) -> dict[str, float | None]:
 def _audit(run: RunDir, journals: Sequence[Journal], *, own_endpoint: bool) -> Audit:
     auditor = Auditor(journals, own_endpoint=own_endpoint)
     notes: list[str] = []
-    listed = False
     if run.server_file.exists():
         auditor.server(_server_tasks(run, notes))
-        listed = not notes
+        # A note says that the list broke off: what is not on it may be there all the same.
+        auditor.audit.server_listed = not notes
     executed = [line for line in read_lines(run.executions_file) if "note" in line]
     notes.extend(str(line["note"]) for line in executed)
     if run.executions_file.exists():
         auditor.executions(_executions(run))
     audit = auditor.finish()
-    audit.server_listed = listed
     audit.notes = notes
     return audit
 

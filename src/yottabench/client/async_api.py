@@ -1,0 +1,534 @@
+"""The client of api.py with methods to be awaited (asyncio): the same names, arguments, rules and errors."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+
+from yottabench.client.drivers import AsyncDriver
+from yottabench.client.http_async import OwnAsyncHttp, default_async_http
+from yottabench.client.models import LogDirection
+from yottabench.client.news import TaskNews, listening
+from yottabench.client.plans import DEFAULT_DEADLINE_S, DEFAULT_TIMEOUT_S, Plan, Retries, Rules, call
+from yottabench.client.prepared import Receiver, Submission, submitted, submitted_and_awaited
+from yottabench.client.requests import CreateSettings, Id, UpdateSettings, call_options
+from yottabench.client.setup import Setup, set_up
+from yottabench.client.waiting import DEFAULT_POLL_S, DEFAULT_WAIT_S, wait
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+    from datetime import datetime
+    from types import TracebackType
+
+    from opentelemetry.trace import TracerProvider
+
+    from yottabench.client.batch import BatchResult
+    from yottabench.client.batch_setup import BatchRun
+    from yottabench.client.drivers import OnProgress
+    from yottabench.client.models import (
+        Endpoint,
+        LogEntry,
+        LogPage,
+        SubmittedTask,
+        Task,
+        TaskCount,
+        TaskPage,
+        TaskStatus,
+        TaskSummary,
+        Worker,
+    )
+    from yottabench.client.paging import LogReader, TaskPager
+    from yottabench.client.raw_resources import AsyncRawEndpoints, AsyncRawTasks, AsyncRawWorkers
+    from yottabench.client.request import CallOptions, Request
+    from yottabench.client.transport import AsyncHttpClient
+
+D = TypeVar("D")
+R = TypeVar("R")
+
+
+class _Resource:
+    def __init__(self, setup: Setup, driver: AsyncDriver) -> None:
+        self._setup = setup
+        self._driver = driver
+
+    async def _call(self, request: Request[D], options: CallOptions, endpoint_id: Id | None = None) -> D:
+        with self._setup.telemetry.span(request.operation, endpoint_id, request.task_id):
+            return await self._driver.run(call(self._setup.rules, request, options))
+
+    async def _run(self, name: str, plan: Plan[R], endpoint_id: Id, task_id: str | None) -> R:
+        with self._setup.telemetry.span(name, endpoint_id, task_id):
+            return await self._driver.run(plan)
+
+
+class AsyncEndpoints(_Resource):
+    """The endpoints of the account."""
+
+    @cached_property
+    def with_raw_response(self) -> AsyncRawEndpoints:
+        """The same methods, giving the HTTP answer beside the data."""
+        from yottabench.client.raw_resources import AsyncRawEndpoints
+
+        return AsyncRawEndpoints(self)
+
+    async def create(self, **settings: Unpack[CreateSettings]) -> Endpoint:
+        """Create an endpoint and start its workers; it is INITIALIZING at first. See CreateSettings.
+
+        Not repeated after a failure that may hide a success, as a second endpoint would cost money.
+        """
+        return await self._call(self._setup.operations.create_endpoint(settings), call_options(settings))
+
+    async def get(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> Endpoint:
+        """One endpoint. Raises EndpointNotFound."""
+        return await self._call(self._setup.operations.get_endpoint(endpoint_id), options, endpoint_id)
+
+    async def list(
+        self, *, statuses: str | Iterable[str] | None = None, **options: Unpack[CallOptions]
+    ) -> list[Endpoint]:
+        """All endpoints, or those in one of the given states ("RUNNING,STOPPED" or a list)."""
+        return await self._call(self._setup.operations.list_endpoints(statuses), options)
+
+    async def update(self, endpoint_id: Id, **settings: Unpack[UpdateSettings]) -> Endpoint:
+        """Change an endpoint. See UpdateSettings. Raises EndpointNotFound, or WrongState where it must be stopped."""
+        request = self._setup.operations.update_endpoint(endpoint_id, settings)
+        return await self._call(request, call_options(settings), endpoint_id)
+
+    async def stop(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> None:
+        """End the workers; the endpoint and its queue stay. Raises EndpointNotFound, WrongState."""
+        await self._call(self._setup.operations.stop_endpoint(endpoint_id), options, endpoint_id)
+
+    async def start(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> None:
+        """Start a stopped endpoint again. Raises EndpointNotFound, WrongState."""
+        await self._call(self._setup.operations.start_endpoint(endpoint_id), options, endpoint_id)
+
+    async def delete(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> None:
+        """Delete an endpoint; its open tasks fail. Raises EndpointNotFound, WrongState."""
+        await self._call(self._setup.operations.delete_endpoint(endpoint_id), options, endpoint_id)
+
+    async def scale(self, endpoint_id: Id, workers: int, **options: Unpack[CallOptions]) -> None:
+        """Set the number of workers, 0 to 1000. Raises EndpointNotFound, InvalidRequest, WrongState."""
+        await self._call(self._setup.operations.scale_workers(endpoint_id, workers), options, endpoint_id)
+
+
+class AsyncWorkers(_Resource):
+    """The workers of an endpoint."""
+
+    @cached_property
+    def with_raw_response(self) -> AsyncRawWorkers:
+        """The same methods, giving the HTTP answer beside the data."""
+        from yottabench.client.raw_resources import AsyncRawWorkers
+
+        return AsyncRawWorkers(self)
+
+    async def list(
+        self, endpoint_id: Id, *, statuses: str | Iterable[str] | None = None, **options: Unpack[CallOptions]
+    ) -> list[Worker]:
+        """All workers, or those in one of the given states; `worker_id` is set in all. Raises EndpointNotFound."""
+        return await self._call(self._setup.operations.list_workers(endpoint_id, statuses), options, endpoint_id)
+
+    async def logs(  # noqa: PLR0913 - the API's own parameters
+        self,
+        endpoint_id: Id,
+        worker_id: Id,
+        *,
+        page_size: int = 100,
+        keyword: str | None = None,
+        start_time: str | int | datetime | None = None,
+        end_time: str | int | datetime | None = None,
+        search_after_time: str | None = None,
+        search_after_offset: str | int | None = None,
+        direction: LogDirection | str = LogDirection.FORWARD,
+        **options: Unpack[CallOptions],
+    ) -> LogPage:
+        """One page of a worker's log. Raises EndpointNotFound, WorkerNotFound, InvalidRequest.
+
+        To read on, send next_search_after_time and next_search_after_offset of the last page as search_after_time and
+        search_after_offset; `iterate_logs` does. Integer times are epoch milliseconds.
+        """
+        request = self._setup.operations.get_worker_logs(
+            endpoint_id,
+            worker_id,
+            page_size=page_size,
+            keyword=keyword,
+            start_time=start_time,
+            end_time=end_time,
+            search_after_time=search_after_time,
+            search_after_offset=search_after_offset,
+            direction=direction,
+        )
+        return await self._call(request, options, endpoint_id)
+
+    def iterate_logs(  # noqa: PLR0913 - the API's own parameters
+        self,
+        endpoint_id: Id,
+        worker_id: Id,
+        *,
+        follow: bool = False,
+        page_size: int = 1000,
+        keyword: str | None = None,
+        start_time: str | int | datetime | None = None,
+        end_time: str | int | datetime | None = None,
+        direction: LogDirection | str = LogDirection.FORWARD,
+        poll_s: float = DEFAULT_POLL_S,
+    ) -> AsyncIterator[LogEntry]:
+        """All lines of a worker's log, each once, from the oldest on ("Backward": from the newest).
+
+        `follow` goes on for ever, and looks for new lines every `poll_s` seconds, more often while there are some.
+        """
+        from yottabench.client.paging import LogReader
+
+        reader = LogReader(
+            self._setup.rules,
+            self._setup.operations,
+            endpoint_id,
+            worker_id,
+            {
+                "page_size": page_size,
+                "keyword": keyword,
+                "start_time": start_time,
+                "end_time": end_time,
+                "direction": direction,
+            },
+            follow=follow,
+            poll_s=poll_s,
+        )
+        return self._lines(reader)
+
+    async def _lines(self, reader: LogReader) -> AsyncIterator[LogEntry]:
+        while not reader.done:
+            for line in await self._driver.run(reader.next_lines()):
+                yield line
+
+
+class AsyncTasks(_Resource):
+    """The queue of a QUEUE endpoint."""
+
+    @cached_property
+    def with_raw_response(self) -> AsyncRawTasks:
+        """The same methods, giving the HTTP answer beside the data."""
+        from yottabench.client.raw_resources import AsyncRawTasks
+
+        return AsyncRawTasks(self)
+
+    async def submit(
+        self,
+        endpoint_id: Id,
+        input: Any,
+        *,
+        worker_port: int,
+        process_uri: str,
+        task_id: str | None = None,
+        webhook: str | None = None,
+        webhook_auth_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> SubmittedTask:
+        """Put a task into the queue; a worker gets `input` as JSON by POST to process_uri on worker_port.
+
+        The task has its id before it is sent for the first time: yours, or one that is made. After a failure that may
+        hide a success the service is asked for that id, and the task sent again only if it is not there: no retry
+        makes it run twice. Raises EndpointNotFound, EndpointUnavailable, InvalidRequest, RateLimited; an error whose
+        `may_have_taken_effect` is true leaves open whether the task `task_id` is in the queue.
+        """
+        wanted = Submission(
+            endpoint_id=endpoint_id,
+            input=input,
+            worker_port=worker_port,
+            process_uri=process_uri,
+            task_id=task_id,
+            webhook=webhook,
+            webhook_auth_key=webhook_auth_key,
+            headers=headers,
+        )
+        with self._setup.telemetry.span("submitTask", endpoint_id, task_id):
+            return await self._driver.run(submitted(self._setup, wanted, wanted.body(self._setup), options))
+
+    async def submit_and_wait(  # noqa: PLR0913 - the API's own fields, and how to wait
+        self,
+        endpoint_id: Id,
+        input: Any,
+        *,
+        worker_port: int,
+        process_uri: str,
+        task_id: str | None = None,
+        webhook: str | None = None,
+        webhook_auth_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = DEFAULT_WAIT_S,
+        poll_s: float = DEFAULT_POLL_S,
+        check: bool = False,
+        receiver: Receiver | None = None,
+    ) -> Task:
+        """Submit a task and wait until it has ended: `submit` and `wait` in one, in `timeout_s` seconds together.
+
+        With a receiver the result is sent there (unless `webhook` says otherwise), and the wait ends when it comes.
+        """
+        wanted = Submission(
+            endpoint_id=endpoint_id,
+            input=input,
+            worker_port=worker_port,
+            process_uri=process_uri,
+            task_id=task_id,
+            webhook=webhook,
+            webhook_auth_key=webhook_auth_key,
+            headers=headers,
+            receiver=receiver,
+        )
+        with self._setup.telemetry.span("submitTask and wait", endpoint_id, task_id):
+            body = wanted.body(self._setup)
+            return await self._driver.run(
+                submitted_and_awaited(self._setup, wanted, body, timeout_s=timeout_s, poll_s=poll_s, check=check)
+            )
+
+    def submit_many(  # noqa: PLR0913 - the API's own fields, and how to go about it
+        self,
+        endpoint_id: Id,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        worker_port: int,
+        process_uri: str,
+        webhook: str | None = None,
+        webhook_auth_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        concurrency: int = 32,
+        max_open: int = 1000,
+        wait: bool = True,
+        outputs: bool = True,
+        poll_s: float = DEFAULT_POLL_S,
+        patience_s: float = 300.0,
+        journal: str | os.PathLike[str] | None = None,
+        on_progress: OnProgress | None = None,
+        receiver: Receiver | None = None,
+    ) -> AsyncIterator[BatchResult]:
+        """Submit a task for each item (an input, or a BatchItem), and give the results as the tasks end.
+
+        At most `concurrency` requests are under way and `max_open` tasks open at a time; items are pulled only as
+        there is room, and nothing is sent while the reader does not ask for the next result, so a batch of any length
+        takes the same memory. With a `journal` (a file) the batch can go on after an interruption: call it again with
+        the same items, and what was given already is left out, what was sent is found, and no task runs twice.
+        `on_progress` is called while the reader waits. `wait` False: results come when the service has the tasks;
+        `outputs` False: without outputs, which saves a request per task.
+
+        Errors of one task are in its BatchResult. What stops all (EndpointNotFound, AuthenticationError, a service
+        that does not answer for `patience_s` seconds) is raised. Close the iterator (contextlib.aclosing) to stop
+        early.
+        """
+        from yottabench.client.batch_setup import BatchRun
+
+        run = BatchRun(
+            self._setup,
+            endpoint_id,
+            journal=journal,
+            receiver=receiver,
+            worker_port=worker_port,
+            process_uri=process_uri,
+            webhook=webhook,
+            webhook_auth_key=webhook_auth_key,
+            headers=headers,
+            concurrency=concurrency,
+            max_open=max_open,
+            wait=wait,
+            outputs=outputs,
+            poll_s=poll_s,
+            patience_s=patience_s,
+        )
+        return self._batch(run, items, on_progress)
+
+    async def _batch(
+        self, run: BatchRun, items: Iterable[Any] | AsyncIterable[Any], on_progress: OnProgress | None
+    ) -> AsyncIterator[BatchResult]:
+        with run as batch:
+            async with aclosing(self._driver.run_batch(batch, items, run.concurrency, on_progress)) as results:
+                async for result in results:
+                    yield result
+
+    async def get(self, endpoint_id: Id, task_id: str, **options: Unpack[CallOptions]) -> Task:
+        """One task with its input and output. Raises TaskNotFound, EndpointNotFound."""
+        return await self._call(self._setup.operations.get_task(endpoint_id, task_id), options, endpoint_id)
+
+    async def list(
+        self,
+        endpoint_id: Id,
+        *,
+        status: TaskStatus | str | None = None,
+        page_number: int = 1,
+        page_size: int = 10,
+        **options: Unpack[CallOptions],
+    ) -> TaskPage:
+        """One page of the tasks, newest first. Page sizes are 1 to 100. Raises EndpointNotFound, InvalidRequest."""
+        request = self._setup.operations.list_tasks(
+            endpoint_id, status=status, page_number=page_number, page_size=page_size
+        )
+        return await self._call(request, options, endpoint_id)
+
+    def iterate(self, endpoint_id: Id, *, status: TaskStatus | str | None = None) -> AsyncIterator[TaskSummary]:
+        """All tasks, newest first, each once: none is missed or repeated while new ones arrive or others change."""
+        from yottabench.client.paging import TaskPager
+
+        pager = TaskPager(self._setup.rules, self._setup.operations, endpoint_id, status=status)
+        return self._pages(pager)
+
+    async def _pages(self, pager: TaskPager) -> AsyncIterator[TaskSummary]:
+        while not pager.done:
+            for task in await self._driver.run(pager.next_tasks()):
+                yield task
+
+    async def count(self, endpoint_id: Id, **options: Unpack[CallOptions]) -> TaskCount:
+        """How many tasks wait or are being executed (`processing`). Raises EndpointNotFound."""
+        return await self._call(self._setup.operations.get_task_count(endpoint_id), options, endpoint_id)
+
+    async def wait(
+        self,
+        endpoint_id: Id,
+        task_id: str,
+        *,
+        timeout_s: float = DEFAULT_WAIT_S,
+        poll_s: float = DEFAULT_POLL_S,
+        check: bool = False,
+        receiver: TaskNews | None = None,
+    ) -> Task:
+        """Ask for the task until it has ended, and give it, be it SUCCESS, DELIVERED or FAILED: look at `status`.
+
+        Asks after 0.05 s, then at growing distances of at most `poll_s`; when a receiver runs that the task's result
+        is sent to, at once when it comes. Failures of the service that may pass are borne as long as the wait lasts.
+        Raises WaitTimedOut when the task is still open after `timeout_s`; with `check`, TaskFailed when it FAILED.
+        """
+        plan = wait(
+            self._setup.rules,
+            self._setup.operations,
+            endpoint_id,
+            task_id,
+            timeout_s=timeout_s,
+            poll_s=poll_s,
+            check=check,
+            receiver=receiver,
+        )
+        return await self._run("wait", plan, endpoint_id, task_id)
+
+    @overload
+    def wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: Iterable[str],
+        *,
+        outputs: Literal[True] = True,
+        timeout_s: float = ...,
+        poll_s: float = ...,
+        receiver: TaskNews | None = ...,
+    ) -> AsyncIterator[Task]: ...
+    @overload
+    def wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: Iterable[str],
+        *,
+        outputs: Literal[False],
+        timeout_s: float = ...,
+        poll_s: float = ...,
+        receiver: TaskNews | None = ...,
+    ) -> AsyncIterator[TaskSummary]: ...
+    def wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: Iterable[str],
+        *,
+        outputs: bool = True,
+        timeout_s: float = DEFAULT_WAIT_S,
+        poll_s: float = DEFAULT_POLL_S,
+        receiver: TaskNews | None = None,
+    ) -> AsyncIterator[Task] | AsyncIterator[TaskSummary]:
+        """Give each of the tasks once, when it has ended, in the order of their ends.
+
+        One reading of the list serves a hundred tasks. `outputs` False: as the list shows them, which saves a request
+        per task. Raises WaitTimedOut, with all that are still open, after `timeout_s`; TaskNotFound for an id that the
+        service does not know.
+        """
+        return self._wait_many(endpoint_id, list(task_ids), outputs, timeout_s, poll_s, receiver)
+
+    async def _wait_many(
+        self,
+        endpoint_id: Id,
+        task_ids: list[str],
+        outputs: bool,
+        timeout_s: float,
+        poll_s: float,
+        receiver: TaskNews | None,
+    ) -> AsyncIterator[Any]:
+        from yottabench.client.many import ManyWait
+
+        with listening(receiver, endpoint_id) as heard:
+            waiting = ManyWait(
+                self._setup.rules,
+                self._setup.operations,
+                endpoint_id,
+                task_ids,
+                timeout_s=timeout_s,
+                poll_s=poll_s,
+                heard=heard,
+            )
+            while not waiting.done:
+                for task in await self._driver.run(waiting.tasks() if outputs else waiting.summaries()):
+                    yield task
+
+
+class AsyncClient:
+    """The Serverless API, in coroutines. One client serves any number of tasks of one event loop (asyncio).
+
+    `api_key` defaults to the environment variable YOTTA_API_KEY, `base_url` to YOTTA_BASE_URL, then to the live
+    service. `timeout_s` is the longest that one try may take, `deadline_s` the longest for a call with all its tries
+    (both also per call), `retries` when there is another try (a number: so many at most). `local_checks` False leaves
+    all judgement of arguments to the server. `tracing` makes OpenTelemetry spans, with the global provider or the one
+    given. `http` carries the requests instead of an own HTTP client (httpx.AsyncClient does; the own one is
+    aiohttp with the extra `aio`, else httpx); address, key and time limit
+    still come from here, and closing it stays with whoever made it. `rules` replaces timeout_s, deadline_s and
+    retries, and says where time and chance come from. Calls raise YottaError, see `yottabench.client.errors`.
+    """
+
+    def __init__(  # noqa: PLR0913 - what can be chosen
+        self,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        http: AsyncHttpClient | None = None,
+        *,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        retries: Retries | int = Retries(),  # noqa: B008 - immutable
+        local_checks: bool = True,
+        tracing: bool | TracerProvider = False,
+        rules: Rules | None = None,
+    ) -> None:
+        setup = set_up(
+            api_key,
+            base_url,
+            timeout_s=timeout_s,
+            deadline_s=deadline_s,
+            retries=retries,
+            local_checks=local_checks,
+            tracing=tracing,
+            rules=rules,
+        )
+        self._base_url = setup.target.base_url
+        self._own_http: OwnAsyncHttp | None = None
+        if http is None:
+            http = self._own_http = default_async_http(self._base_url)
+        driver = AsyncDriver(http, setup.target, setup.rules.sleep_async)
+        self.endpoints = AsyncEndpoints(setup, driver)
+        self.workers = AsyncWorkers(setup, driver)
+        self.tasks = AsyncTasks(setup, driver)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient(base_url={self._base_url!r})"
+
+    async def close(self) -> None:
+        """Close the connections, unless they belong to an HTTP client that was given."""
+        if self._own_http is not None:
+            await self._own_http.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
