@@ -1,4 +1,4 @@
-"""Looks for the ends of tasks in flight: by GETs with growing intervals, or by sweeps over the list of tasks."""
+"""Looks for the ends of tasks in flight: by GETs with growing intervals, by sweeps over the ended tasks, or both."""
 
 import heapq
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from loadtest.wire import Look, Seen, Wire, WireError
 from yottabench.load.profile import Detection
 
 PAGE_SIZE = 100  # the most that the API gives at once
+BURST_S = 0.02  # how much of the looks' pace may be made up for at once
+ENDED = ("SUCCESS", "FAILED", "DELIVERED")  # the states that an end may show as
 
 
 @attrs.define(eq=False)
@@ -25,6 +27,8 @@ class Flight:
     acknowledged: bool
     since_s: float
     interval_s: float = 0.0
+    looks: int = 0
+    scheduled: bool = False
 
 
 class Watch:
@@ -52,9 +56,11 @@ class Watch:
         self._heap: list[tuple[float, int, Flight]] = []
         self._wake = Event()
         self._ready: SimpleQueue[Flight] = SimpleQueue()
+        self._newest_ended = -1
+        self._may_look_s = 0.0
         self._greenlets: list[gevent.Greenlet[..., None]] = [gevent.spawn(self._dispatch)]
         self._greenlets += [gevent.spawn(self._poll) for _ in range(detection.pollers)]
-        if detection.mode == "sweep":
+        if detection.mode != "get":
             self._greenlets += [gevent.spawn(self._sweep_on)]
 
     @property
@@ -62,16 +68,11 @@ class Watch:
         """How many tasks are in flight."""
         return len(self._flights)
 
-    @property
-    def acknowledged_open(self) -> int:
-        """How many tasks in flight are known to be the server's."""
-        return sum(1 for flight in self._flights.values() if flight.acknowledged)
-
     def add(self, flight: Flight) -> None:
         """From now on the task is looked for."""
         self._flights[flight.task_id] = flight
         # A sweep sees what was acknowledged; whether the others exist only their own GET can tell.
-        if self._how.mode == "get" or not flight.acknowledged:
+        if self._how.mode != "sweep" or not flight.acknowledged:
             flight.interval_s = self._how.first_ms / 1000
             self._look_at(flight, flight.since_s + flight.interval_s)
 
@@ -80,39 +81,52 @@ class Watch:
         gevent.killall(self._greenlets)
 
     def _look_at(self, flight: Flight, when_s: float) -> None:
+        flight.scheduled = True
         sooner = not self._heap or when_s < self._heap[0][0]
         heapq.heappush(self._heap, (when_s, flight.seq, flight))
         if sooner:
             self._wake.set()
 
     def _dispatch(self) -> None:
+        """Hands out the looks that are due, no faster than allowed."""
         while True:
-            left_s = self._heap[0][0] - self._now_s() if self._heap else None
+            now_s = self._now_s()
+            left_s = max(self._heap[0][0], self._may_look_s) - now_s if self._heap else None
             if left_s is None or left_s > 0:
                 self._wake.wait(left_s)
                 self._wake.clear()
                 continue
             flight = heapq.heappop(self._heap)[2]
             if flight.task_id in self._flights:
+                # What the loop's coarse timers made late may be made up for, but not more than a burst of it.
+                self._may_look_s = max(self._may_look_s, now_s - BURST_S) + 1 / self._how.looks_per_s
                 self._ready.put(flight)
 
     def _poll(self) -> None:
         while True:
             flight = self._ready.get()
+            flight.scheduled = False
             look = self._look("getTaskById", lambda flight=flight: self._wire.look(flight.task_id))
+            flight.looks += 1
             if look is not None:
                 self._take(look)
-            if flight.task_id not in self._flights:
-                continue
-            now_s = self._now_s()
-            if look is not None and not look.tasks and not flight.acknowledged:
-                if now_s - flight.since_s > self._give_up_s:
-                    del self._flights[flight.task_id]  # never came; the audit asks once more
-                    continue
-            elif look is not None and look.tasks:
-                flight.acknowledged = True
-            flight.interval_s = min(flight.interval_s * self._how.factor, self._how.longest_ms / 1000)
-            self._look_at(flight, now_s + max(flight.interval_s, 0.001))
+            if flight.task_id in self._flights:
+                self._not_yet(flight, look)
+
+    def _not_yet(self, flight: Flight, look: Look | None) -> None:
+        """The task was not seen to have ended: when is it looked at again, if at all?"""
+        now_s = self._now_s()
+        if look is not None and look.tasks:
+            flight.acknowledged = True
+        elif look is not None and not flight.acknowledged and now_s - flight.since_s > self._give_up_s:
+            del self._flights[flight.task_id]  # it never came; the audit asks once more
+            return
+        flight.interval_s = min(max(flight.interval_s, 0.001) * self._how.factor, self._how.longest_ms / 1000)
+        overtaken = flight.seq < self._newest_ended
+        left_to_sweeps = self._how.mode == "sweep" or flight.looks >= self._how.gets
+        if self._how.mode != "get" and flight.acknowledged and left_to_sweeps and not overtaken:
+            return
+        self._look_at(flight, now_s + flight.interval_s)
 
     def _sweep_on(self) -> None:
         every_s = self._how.sweep_every_ms / 1000
@@ -121,25 +135,32 @@ class Watch:
             gevent.sleep(max(0.001, next_s - self._now_s()))
             # A sweep that takes longer than its interval is followed by the next, not by all that were missed.
             next_s = max(next_s + every_s, self._now_s())
-            self._sweep()
+            if self._flights:
+                overtaken = self._newest_ended
+                for status in ENDED:
+                    self._sweep(status)
+                self._ask_for_overtaken(overtaken)
 
-    def _sweep(self) -> None:
-        """Goes through the newest tasks until every acknowledged one in flight was met, or the pages are used up."""
-        missing = {flight.task_id for flight in self._flights.values() if flight.acknowledged}
+    def _sweep(self, status: str) -> None:
+        """Reads the ended tasks, newest first, until a page brings no news."""
         for number in range(1, self._how.sweep_pages + 1):
-            if not missing:
+            look = self._look("listTasks", lambda number=number: self._wire.page(status, number, PAGE_SIZE))
+            if look is None or not self._take(look) or number * PAGE_SIZE >= look.total:
                 return
-            look = self._look("listTasks", lambda number=number: self._wire.page(number, PAGE_SIZE))
-            if look is None or not look.tasks:
-                return
-            self._take(look)
-            missing.difference_update(seen.task_id for seen in look.tasks)
-        for task_id in missing:
-            flight = self._flights.get(task_id)
-            if flight is not None and not flight.interval_s:
-                # Too old for the sweep: from now on it is asked for by itself.
-                flight.interval_s = self._how.longest_ms / 1000
-                self._look_at(flight, self._now_s())
+
+    def _ask_for_overtaken(self, newest_ended: int) -> None:
+        """Asks for each task that younger ones overtook: its end is too deep in the list for a sweep to meet.
+
+        In a queue that is first in, first out these are hardly more than there are workers.
+        """
+        overtaken: list[Flight] = []
+        for flight in self._flights.values():
+            if flight.seq >= newest_ended:
+                break  # flights are in the order of their acknowledgement, nearly that of their numbers
+            if not flight.scheduled:
+                overtaken.append(flight)
+        for flight in overtaken:
+            self._look_at(flight, self._now_s())
 
     def _look(self, name: str, call: Callable[[], Look]) -> Look | None:
         start_s = self._now_s()
@@ -151,10 +172,14 @@ class Watch:
         self._on_look(name, self._now_s() - start_s, look.length, None)
         return look
 
-    def _take(self, look: Look) -> None:
+    def _take(self, look: Look) -> int:
+        """Ends the flights that are seen to have ended; says how many those are."""
         at_s = self._now_s()
+        ended = 0
         for seen in look.tasks:
-            if seen.ended:
-                flight = self._flights.pop(seen.task_id, None)
-                if flight is not None:
-                    self._on_end(flight, seen, at_s)
+            flight = self._flights.pop(seen.task_id, None) if seen.ended else None
+            if flight is not None:
+                ended += 1
+                self._newest_ended = max(self._newest_ended, flight.seq)
+                self._on_end(flight, seen, at_s)
+        return ended

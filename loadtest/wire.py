@@ -14,6 +14,7 @@ from yotta_serverless_api.models.submitted_task_envelope import SubmittedTaskEnv
 from yotta_serverless_api.models.task import Task
 from yotta_serverless_api.models.task_envelope import TaskEnvelope
 from yotta_serverless_api.models.task_page_envelope import TaskPageEnvelope
+from yotta_serverless_api.models.task_status import TaskStatus
 from yotta_serverless_api.models.task_summary import TaskSummary
 
 from loadtest.light import LightClient
@@ -125,11 +126,15 @@ class Wire:
             return Look((), 0, len(answer.content))
         raise WireError(answer.status_code, answer.parsed.code, answer.parsed.message)
 
-    def page(self, number: int, size: int) -> Look:
-        """Gets one page of the endpoint's tasks, newest first. Raises WireError."""
+    def page(self, status: str, number: int, size: int) -> Look:
+        """Gets one page of the endpoint's tasks in one state, newest first. Raises WireError."""
         try:
             answer = list_tasks.sync_detailed(
-                self._endpoint_id, client=self._client(), page_number=number, page_size=size
+                self._endpoint_id,
+                client=self._client(),
+                status=TaskStatus(status),
+                page_number=number,
+                page_size=size,
             )
         except (httpx.RequestError, UnexpectedAnswer) as error:
             raise _wire_error(error) from error

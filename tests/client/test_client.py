@@ -1,15 +1,18 @@
 """How a client is made, what it carries, and what it leaves alone."""
 
-import socket
-import threading
-from collections.abc import Iterator
+import asyncio
+import concurrent.futures
+import sys
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.client.clients import Kind, make
+from tests.client.scripted import Action, ScriptedServer, answers, hangs, trickles
 from tests.client.service import ENDPOINT, KEY, Service, success
-from yottabench.client import Client, InvalidArgument, TimedOut
+from yottabench.client import AsyncClient, Client, InvalidArgument, TimedOut, UnreadableAnswer
+from yottabench.client.http_sync import proxy_for
 
 
 @pytest.fixture(autouse=True)
@@ -18,29 +21,29 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("YOTTA_BASE_URL", raising=False)
 
 
-def test_the_live_service_is_the_default() -> None:
-    with Client(KEY) as client:
-        assert repr(client) == "Client(base_url='https://api.yottalabs.ai')"
+def test_the_live_service_is_the_default(kind: Kind) -> None:
+    with make(kind, KEY) as client:
+        assert repr(client).endswith("Client(base_url='https://api.yottalabs.ai')")
 
 
 def test_key_and_address_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, service: Service) -> None:
     monkeypatch.setenv("YOTTA_API_KEY", "key-of-the-environment")
     monkeypatch.setenv("YOTTA_BASE_URL", "http://127.0.0.1:8080/")
-    client = Client(http=httpx.Client(transport=httpx.MockTransport(service.gives(ENDPOINT).handle)))
+    client = make(service.kind, http=service.gives(ENDPOINT).transport())
     client.endpoints.get("1")
     assert str(service.last.url) == "http://127.0.0.1:8080/v2/serverless/1"
     assert service.last.headers["x-api-key"] == "key-of-the-environment"
 
 
-def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
     monkeypatch.setenv("YOTTA_BASE_URL", "http://elsewhere")
-    with Client(KEY, "http://here/") as client:
-        assert repr(client) == "Client(base_url='http://here')"
+    with make(kind, KEY, "http://here/") as client:
+        assert repr(client).endswith("Client(base_url='http://here')")
 
 
 def test_a_base_url_may_have_a_path(service: Service) -> None:
-    http = httpx.Client(transport=httpx.MockTransport(service.gives(ENDPOINT).handle))
-    Client(KEY, "http://gateway.test/yotta/", http=http).endpoints.get("1")
+    http = service.gives(ENDPOINT).transport()
+    make(service.kind, KEY, "http://gateway.test/yotta/", http=http).endpoints.get("1")
     assert str(service.last.url) == "http://gateway.test/yotta/v2/serverless/1"
 
 
@@ -86,22 +89,19 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> Non
     assert "SEC" not in str(caught.value)
 
 
+@pytest.mark.parametrize("wrong", [{"timeout_s": 0}, {"timeout_s": -1}, {"deadline_s": 0}, {"timeout_s": float("nan")}])
+def test_times_that_allow_nothing_are_refused(wrong: dict[str, float], kind: Kind) -> None:
+    with pytest.raises(InvalidArgument, match="must be more than 0 seconds"):
+        make(kind, KEY, "http://here", **wrong)
+
+
 def test_a_given_http_client_is_not_changed_and_not_closed(service: Service) -> None:
-    http = httpx.Client(transport=httpx.MockTransport(service.gives(ENDPOINT).handle), base_url="http://other.test")
-    with Client(KEY, "http://emulator.test", http=http) as client:
+    http = service.gives(ENDPOINT).transport()
+    with make(service.kind, KEY, "http://emulator.test", http=http) as client:
         client.endpoints.get("1")
     assert service.last.url.host == "emulator.test"
     assert "x-api-key" not in http.headers
     assert not http.is_closed
-
-
-def test_an_own_http_client_is_closed_and_follows_no_redirect() -> None:
-    client = Client(KEY, "http://emulator.test")
-    own: Any = client._own_http  # pyright: ignore[reportPrivateUsage] -- nothing else shows it
-    assert own.follow_redirects is False
-    with client:
-        assert not own.is_closed
-    assert own.is_closed
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,33 @@ def test_an_own_http_client_is_closed_and_follows_no_redirect() -> None:
         ("http://127.0.0.1:8080", False),
         ("http://localhost", False),
         ("http://[::1]:1", False),
-        ("https://x.test", True),
+        ("http://inside.test", False),
+        ("http://x.test", True),
     ],
 )
-def test_proxies_of_the_environment_are_for_the_outside(url: str, obeyed: bool) -> None:
-    with Client(KEY, url) as client:
-        own: Any = client._own_http  # pyright: ignore[reportPrivateUsage] -- nothing else shows it
-        assert own.trust_env is obeyed
+def test_proxies_of_the_environment_are_for_the_outside(
+    url: str, obeyed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+    monkeypatch.setenv("no_proxy", "inside.test")
+    assert proxy_for(url) == ("http://proxy.test:3128" if obeyed else None)
+
+
+def test_requests_go_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
+    with ScriptedServer([answers(200, success(ENDPOINT))]) as proxy:
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with make(kind, KEY, "http://x.test") as client:
+            assert client.endpoints.get("1").id == ENDPOINT["id"]
+    assert proxy.requests[0].startswith(b"GET http://x.test/v2/serverless/1 HTTP/1.1")
+
+
+def test_no_redirect_is_followed(kind: Kind) -> None:
+    with ScriptedServer([answers(302, b"", {"Location": "http://127.0.0.1:1/"})]) as server:
+        with make(kind, KEY, server.url) as client, pytest.raises(UnreadableAnswer):
+            client.endpoints.get("1")
 
 
 class LightClient:
@@ -142,51 +162,71 @@ class LightClient:
 def test_a_light_client_may_carry_the_requests() -> None:
     light = LightClient()
     client = Client(KEY, "http://emulator.test", timeout_s=7.5, http=light)
-    assert client.tasks.submit("1", 5, worker_port=1, process_uri="/").task_id == "x"
+    assert client.tasks.submit("1", 5, worker_port=1, process_uri="/", task_id="x").task_id == "x"
     assert light.seen == [
         {
             "method": "POST",
             "url": "http://emulator.test/v2/serverless/1/tasks",
-            "json": {"input": 5, "workerPort": 1, "processUri": "/"},
+            "json": {"input": 5, "workerPort": 1, "processUri": "/", "taskId": "x"},
             "params": None,
             "timeout": 7.5,
         }
     ]
 
 
-def test_a_fault_in_the_http_client_is_not_taken_for_a_fault_in_the_input() -> None:
-    def handler(_request: httpx.Request) -> httpx.Response:
-        raise TypeError("a fault")
-
-    client = Client(KEY, "http://emulator.test", http=httpx.Client(transport=httpx.MockTransport(handler)))
+def test_a_fault_in_the_http_client_is_not_taken_for_a_fault_in_the_input(service: Service) -> None:
+    service.answer = TypeError("a fault")
     with pytest.raises(TypeError, match="a fault"):
-        client.tasks.submit("1", 5, worker_port=1, process_uri="/")
+        service.client().tasks.submit("1", 5, worker_port=1, process_uri="/")
 
 
-@pytest.fixture
-def silent_server() -> Iterator[str]:
-    """A server that takes connections and never answers."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    held: list[socket.socket] = []
-
-    def accept() -> None:
-        while True:
-            try:
-                held.append(listener.accept()[0])
-            except OSError:
-                return
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
-    thread.join()
-    for connection in held:
-        connection.close()
-
-
-def test_a_server_that_never_answers_ends_in_an_error(silent_server: str) -> None:
-    with Client(KEY, silent_server, timeout_s=0.05) as client, pytest.raises(TimedOut) as caught:
-        client.endpoints.get("1")
+@pytest.mark.parametrize(
+    "server_does",
+    [
+        hangs(),
+        trickles(b"HTTP/1.1 200 OK\r\nX-Slow: ", every_s=0.02),
+        trickles(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", every_s=0.02),
+    ],
+    ids=["silence", "header byte by byte", "body byte by byte"],
+)
+def test_a_try_ends_in_time_whatever_the_server_does(server_does: Action, kind: Kind) -> None:
+    with ScriptedServer([server_does]) as server:
+        with make(kind, KEY, server.url, timeout_s=0.2, retries=0) as client, pytest.raises(TimedOut) as caught:
+            client.endpoints.get("1")
     assert caught.value.may_have_taken_effect is True
+
+
+def test_a_connection_is_used_again(kind: Kind) -> None:
+    with ScriptedServer([answers(200, success(ENDPOINT))] * 3) as server:
+        with make(kind, KEY, server.url) as client:
+            for _ in range(3):
+                client.endpoints.get("1")
+        assert (len(server.requests), server.connections) == (3, 1)
+
+
+def test_one_client_serves_many_threads() -> None:
+    with ScriptedServer([], otherwise=answers(200, success(ENDPOINT))) as server, Client(KEY, server.url) as client:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: client.endpoints.get("1").id, range(80)))
+    assert found == [ENDPOINT["id"]] * 80
+
+
+def test_an_async_client_outlives_its_loop() -> None:
+    with ScriptedServer([], otherwise=answers(200, success(ENDPOINT))) as server:
+        client = AsyncClient(KEY, server.url)
+
+        async def once() -> str:
+            try:
+                return (await client.endpoints.get("1")).id
+            finally:
+                await client.close()
+
+        assert [asyncio.run(once()), asyncio.run(once())] == [ENDPOINT["id"]] * 2
+
+
+def test_httpx_does_where_aiohttp_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with ScriptedServer([answers(200, success(ENDPOINT))]) as server:
+        with make("async", KEY, server.url) as client:
+            assert client.endpoints.get("1").id == ENDPOINT["id"]
+    assert b"aiohttp" not in server.requests[0]

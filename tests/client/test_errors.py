@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.client.service import ENDPOINT, KEY, TASK, Service, success
+from tests.client.clients import KINDS, Kind, make
+from tests.client.service import ENDPOINT, ID, KEY, TASK, Service, success
 from tests.strategies import json_values
-from yottabench.client import Client, errors
+from yottabench.client import errors
 from yottabench.client.envelope import retry_after_s
 from yottabench.client.models import Task
 
-ID = "378888638324150969"
 CODES = [
     (10001, errors.InvalidRequest),
     (10002, errors.ServerError),
@@ -91,6 +91,12 @@ def test_the_http_status_decides_when_there_is_no_code(
     assert error.body == content.decode("utf-8", "replace")
 
 
+def test_an_error_names_the_task_and_the_request(service: Service) -> None:
+    error = get_task(service.fails(500, b"", {"X-Request-Id": "req-7"}))
+    assert (error.task_id, error.request_id) == ("my_task_001", "req-7")
+    assert "(HTTP 500, request req-7)" in str(error)
+
+
 def test_an_unknown_code_falls_back_to_the_http_status_and_keeps_the_code(service: Service) -> None:
     assert type(get_task(service.fails(404, {"message": "m", "code": 99999, "data": None}))) is errors.NotFound
     error = get_task(service.fails(200, {"message": "m", "code": 99999, "data": None}))
@@ -119,16 +125,20 @@ def test_a_success_code_under_a_failing_status_is_no_success(service: Service) -
     assert type(get_task(service.fails(500, success(TASK)))) is errors.ServerError
 
 
-@given(st.sampled_from([200, 204, 400, 404, 429, 500, 520]), st.one_of(st.binary(max_size=100), json_values()))
-def test_no_answer_is_ever_none_or_a_foreign_exception(http_status: int, content: Any) -> None:
-    service = Service()
+@given(
+    st.sampled_from([200, 204, 400, 404, 429, 500, 520]),
+    st.one_of(st.binary(max_size=100), json_values()),
+    st.sampled_from(KINDS),
+)
+def test_no_answer_is_ever_none_or_a_foreign_exception(http_status: int, content: Any, kind: Kind) -> None:
+    service = Service(kind)
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     assert isinstance(get_task(service.fails(http_status, body)), errors.ApiError)
 
 
-@given(json_values())
-def test_no_data_is_ever_none_or_a_foreign_exception(data: Any) -> None:
-    service = Service().fails(200, success(data))
+@given(json_values(), st.sampled_from(KINDS))
+def test_no_data_is_ever_none_or_a_foreign_exception(data: Any, kind: Kind) -> None:
+    service = Service(kind).fails(200, success(data))
     assert isinstance(failure(lambda: service.client().tasks.list(ID)), errors.UnreadableAnswer)
 
 
@@ -140,8 +150,9 @@ def test_no_data_is_ever_none_or_a_foreign_exception(data: Any) -> None:
         ({"Retry-After": "0"}, 0.0),
         ({"Retry-After": "Mon, 15 Jan 2024 08:10:30 GMT", "Date": "Mon, 15 Jan 2024 08:10:00 GMT"}, 30.0),
         ({"Retry-After": "Mon, 15 Jan 2024 08:10:00 GMT", "Date": "Mon, 15 Jan 2024 08:10:30 GMT"}, 0.0),
-        ({"Retry-After": "Mon, 15 Jan 2024 08:10:30 GMT"}, None),
-        ({"Retry-After": "Mon, 15 Jan 2024 08:10:30 GMT", "Date": "Mon, 15 Jan 2024 08:10:00 -0000"}, None),
+        ({"Retry-After": "Mon, 15 Jan 2024 08:10:30 GMT"}, 25.0),
+        ({"Retry-After": "Mon, 15 Jan 2024 08:10:30 GMT", "Date": "a while ago"}, 25.0),
+        ({"Retry-After": "Mon, 15 Jan 2024 08:10:30 GMT", "Date": "Mon, 15 Jan 2024 08:10:00 -0000"}, 30.0),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "-1"}, None),
         ({"Retry-After": "nan"}, None),
@@ -150,7 +161,7 @@ def test_no_data_is_ever_none_or_a_foreign_exception(data: Any) -> None:
     ],
 )
 def test_the_time_to_wait_is_read_from_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_s(headers) == seconds
+    assert retry_after_s(headers, lambda: 1705306205.0) == seconds
 
 
 @given(st.text(), st.text())
@@ -166,15 +177,14 @@ def test_an_error_says_how_long_to_wait(service: Service) -> None:
     assert get_task(service.fails(429, limited)).retry_after_s is None
 
 
-def carrying(error: Exception) -> Client:
-    def handler(_request: httpx.Request) -> httpx.Response:
-        raise error
-
-    return Client(KEY, "http://emulator.test", http=httpx.Client(transport=httpx.MockTransport(handler)))
+def carrying(error: Exception, kind: Kind) -> Any:
+    service = Service(kind)
+    service.answer = error
+    return service.client()
 
 
 @pytest.mark.parametrize(
-    ("raised", "kind", "may_have_taken_effect"),
+    ("raised", "expected", "may_have_taken_effect"),
     [
         (httpx.ConnectError("refused"), errors.ConnectionFailed, False),
         (httpx.UnsupportedProtocol("ftp"), errors.ConnectionFailed, False),
@@ -192,22 +202,23 @@ def carrying(error: Exception) -> Client:
     ],
 )
 def test_no_answer_is_an_error_that_says_whether_the_server_may_have_acted(
-    raised: Exception, kind: type[errors.ConnectionFailed], may_have_taken_effect: bool
+    raised: Exception, expected: type[errors.ConnectionFailed], may_have_taken_effect: bool, kind: Kind
 ) -> None:
     with pytest.raises(errors.ConnectionFailed) as caught:
-        carrying(raised).tasks.get(ID, "x")
-    assert type(caught.value) is kind
+        carrying(raised, kind).tasks.get(ID, "x")
+    assert type(caught.value) is expected
+    assert caught.value.task_id == "x"
     assert caught.value.may_have_taken_effect == may_have_taken_effect
     assert caught.value.operation == "getTaskById"
     assert caught.value.__cause__ is raised
 
 
-def test_a_timeout_can_be_caught_as_the_builtin_one() -> None:
+def test_a_timeout_can_be_caught_as_the_builtin_one(kind: Kind) -> None:
     with pytest.raises(TimeoutError):
-        carrying(httpx.ReadTimeout("slow")).tasks.get(ID, "x")
+        carrying(httpx.ReadTimeout("slow"), kind).tasks.get(ID, "x")
 
 
-def submit_with_secrets(client: Client) -> None:
+def submit_with_secrets(client: Any) -> None:
     client.tasks.submit(
         ID,
         {"prompt": "x"},
@@ -233,7 +244,7 @@ def test_values_of_environment_variables_are_blanked_out_too(service: Service) -
     client = service.fails(400, {"message": "bad value TOKEN-VALUE", "code": 10001, "data": None}).client()
     settings: dict[str, Any] = {
         "name": "a",
-        "resources": [],
+        "resources": [{"region": "a", "gpuType": "b", "gpuCount": 1}],
         "workers": 1,
         "container_volume_in_gb": 20,
         "environment_vars": {"HF_TOKEN": "TOKEN-VALUE"},
@@ -252,9 +263,10 @@ def test_a_body_is_kept_short_and_no_secret_is_cut_in_half_at_its_end(service: S
 
 def test_neither_client_nor_its_parts_show_the_key(service: Service) -> None:
     client = service.client()
-    assert repr(client) == "Client(base_url='http://emulator.test')"
-    for part in (client.endpoints, client.tasks, client.workers, *vars(client.tasks).values()):
-        assert KEY not in repr(part)
+    assert repr(client).endswith("Client(base_url='http://emulator.test')")
+    for part in (client.endpoints, client.tasks, client.workers):
+        parts = vars(part if service.kind == "sync" else part._inner)
+        assert KEY not in f"{part!r} {parts!r}"
 
 
 def test_every_error_survives_pickling(service: Service) -> None:
@@ -262,10 +274,13 @@ def test_every_error_survives_pickling(service: Service) -> None:
         get_task(service.fails(429, {"message": "m", "code": 429, "data": None}, {"Retry-After": "2"})),
         get_task(service.fails(502, b"<html>")),
         errors.TimedOut("late", operation="getTaskById", may_have_taken_effect=True),
-        errors.WaitTimedOut("open", Task.from_dict(TASK)),
+        errors.WaitTimedOut("open", Task.from_dict(TASK), ("a", "b")),
+        errors.TaskFailed("failed", Task.from_dict(TASK)),
+        errors.WebhookRefused("no", 401),
         errors.InvalidArgument("no"),
     ]
     for error in found:
+        error.add_note("seen on a Monday")
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
@@ -282,9 +297,9 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
         assert len([base for base in vars(errors)[name].__mro__ if issubclass(base, errors.YottaError)]) == depth + 1
 
 
-def test_an_unreachable_server_is_named_and_nothing_hangs() -> None:
+def test_an_unreachable_server_is_named_and_nothing_hangs(kind: Kind) -> None:
     # Port 1 of this machine: nothing listens there.
-    with Client(KEY, "http://127.0.0.1:1", timeout_s=5) as client, pytest.raises(errors.ConnectionFailed) as caught:
+    with make(kind, KEY, "http://127.0.0.1:1", timeout_s=5, retries=0) as client, pytest.raises(errors.ConnectionFailed) as caught:
         client.endpoints.get(ENDPOINT["id"])
     assert "Is the base URL right" in str(caught.value)
     assert caught.value.may_have_taken_effect is False

@@ -1,4 +1,4 @@
-"""Running emulators for the tests of this folder, and how much they try: CONFORMANCE=full is what `make conformance` sets."""
+"""Running emulators for the tests of this folder, and how much they try: `make conformance` sets CONFORMANCE=full."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def _staged(keys_file: Path, *options: str) -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def stages(keys_file: Path) -> Iterator[Stages]:
-    """A stage on an emulator of each error style, made when it is first asked for and shared by all tests of a process."""
+    """A stage on an emulator of each error style, made when first asked for and shared by all tests of a process."""
     made: dict[str, Stage] = {}
     with contextlib.ExitStack() as stack:
 

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import gc
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -52,11 +53,11 @@ class Outcome:
     """What a run found, and what it did."""
 
     findings: list[Finding] = attrs.field(factory=list)
-    codes: dict[str, collections.Counter[int]] = attrs.field(factory=lambda: collections.defaultdict(collections.Counter))
+    codes: collections.defaultdict[str, Counter[int]] = attrs.field(factory=lambda: collections.defaultdict(Counter))
     """By operation: how often each code was answered to requests that were meant to be valid."""
-    phases: collections.Counter[str] = attrs.field(factory=collections.Counter)
+    phases: Counter[str] = attrs.field(factory=Counter)
     """Requests by phase."""
-    modes: collections.Counter[str] = attrs.field(factory=collections.Counter)
+    modes: Counter[str] = attrs.field(factory=Counter)
     """Requests by intent: positive or negative."""
     links: set[str] = attrs.field(factory=set)
     """Operations that were reached by a link from another's answer."""

@@ -27,7 +27,7 @@ def test_no_single_request_makes_the_emulator_deviate(stages: Stages, style: str
     outcome = run(stages(style), EDGES, envelope200=style == "envelope200", operations=chosen)
     assert not outcome.findings, _found(outcome)
     assert set(outcome.phases) == {"EXAMPLES", "COVERAGE", "FUZZING"}
-    assert min(outcome.modes["positive"], outcome.modes["negative"]) > 80
+    assert min(outcome.modes["positive"], outcome.modes["negative"]) > 50
     shares = {name: outcome.share(name) for name in chosen}
     assert {name: share for name, share in shares.items() if share < SHARE_MIN} == {}
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import socket
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 
 import attrs
 
+from tests.emulator import contract
 from yottabench.emulator import http1, server
 from yottabench.emulator.drivers.base import LogLine, WorkerSpec, WorkerStartError
 from yottabench.emulator.settings import Settings
@@ -107,7 +109,8 @@ class FakeClock:
 class StepWriter(Writer):
     """The writer without its thread: what was handed in during one turn of the loop is one commit at its end.
 
-    `refuse` commits fail as a full disk makes them fail; `held` is like a commit that takes long.
+    `refuse` commits fail as a full disk makes them fail, or as many as `refuse_those` has for a kind of command in
+    them; `held` is like a commit that takes long.
     """
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, clock: Any) -> None:
@@ -119,6 +122,7 @@ class StepWriter(Writer):
         self.commits = 0
         self.commands = 0
         self.refuse = 0
+        self.refuse_those: Counter[type[Command[Any]]] = Counter()
         self.held = False
         self.done: list[tuple[Command[Any], Any]] = []
 
@@ -141,6 +145,16 @@ class StepWriter(Writer):
         """A crash: what was not committed never is."""
         self._batch.clear()
 
+    def _check_room(self, kinds: set[type[Command[Any]]]) -> None:
+        refused = next((kind for kind in kinds if self.refuse_those[kind] > 0), None)
+        if refused is not None:
+            self.refuse_those[refused] -= 1
+        elif self.refuse:
+            self.refuse -= 1
+        else:
+            return
+        raise StoreError("The disk is full, says the test.")
+
     def _book(self) -> None:
         if not self._booked and not self.held:
             self._booked = True
@@ -153,9 +167,7 @@ class StepWriter(Writer):
         batch, self._batch = self._batch, []
         self.unanswered -= len(batch)
         try:
-            if self.refuse:
-                self.refuse -= 1
-                raise StoreError("The disk is full, says the test.")
+            self._check_room({type(command) for command, _ in batch})
             outcomes = self._store.apply([command for command, _ in batch])
         except StoreError as error:
             for _, done in batch:
@@ -239,11 +251,15 @@ class Peer:
         """What waits for an answer."""
         return [call for call in self.all_calls if call.is_open]
 
+    def took(self, call: Call) -> None:
+        """Called for every call, before it is answered."""
+
     async def take(self, target: bytes, headers: bytes, body: bytes) -> http1.Answer:
         lines = [line.split(": ", 1) for line in headers.decode("latin-1").split("\r\n") if line]
         answer = asyncio.get_running_loop().create_future()
         call = Call(self, target.decode(), {name.lower(): value for name, value in lines}, body, answer)
         self.all_calls.append(call)
+        self.took(call)
         if not self.listens:
             call.refuse()
         elif self.then is not None:
@@ -316,6 +332,9 @@ class FakeWorker(Peer):
         if not self.ready.done():
             raise WorkerStartError(f"The worker {self.exited.result()} before it answered.")
 
+    def took(self, call: Call) -> None:
+        self.driver.all_calls.append(call)
+
     def become_ready(self) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
@@ -345,6 +364,7 @@ class FakeDriver:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.workers: list[FakeWorker] = []
+        self.all_calls: list[Call] = []
         self.by_hand = False
         self.break_next = 0
         self.then: Callable[[Call], None] | None = None
@@ -497,12 +517,18 @@ class Bench:
         *,
         key: str | None = "me",
         headers: Sequence[tuple[str, str]] = (),
+        chunks: Sequence[bytes] | None = None,
     ) -> Reply:
-        """One request through the ASGI application. `path` is raw; bytes are sent as they are, all else as JSON."""
+        """One request through the ASGI application, its answer held against the contract.
+
+        `path` is raw; bytes are sent as they are, all else as JSON. `chunks`: without a Content-Length.
+        """
         raw_path, _, query = path.partition("?")
         sent = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         all_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
-        all_headers += [(b"host", b"localhost"), (b"content-length", b"%d" % len(sent))]
+        all_headers.append((b"host", b"localhost"))
+        if chunks is None:
+            all_headers.append((b"content-length", b"%d" % len(sent)))
         if key is not None:
             all_headers.append((b"x-api-key", key.encode()))
         scope = {
@@ -520,15 +546,22 @@ class Bench:
         }
         events: list[dict[str, Any]] = []
 
+        parts = [sent] if chunks is None else list(chunks)
+
         async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": sent, "more_body": False}
+            part = parts.pop(0) if parts else b""
+            return {"type": "http.request", "body": part, "more_body": bool(parts)}
 
         async def send(event: dict[str, Any]) -> None:
             events.append(event)
 
         await self.emulator.application(scope, receive, send)
         answered = {name.decode(): value.decode() for name, value in events[0]["headers"]}
-        return Reply(events[0]["status"], answered, b"".join(event["body"] for event in events[1:]))
+        reply = Reply(events[0]["status"], answered, b"".join(event["body"] for event in events[1:]))
+        assert answered["content-length"] == str(len(reply.body))
+        if raw_path.startswith(ROOT):
+            contract.check(method, raw_path, reply.http_status, reply.envelope)
+        return reply
 
     async def get(self, path: str, **more: Any) -> Any:
         """The data of a GET that must succeed."""

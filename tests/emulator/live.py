@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from tests.emulator.harness import Bench, FakeClock, FakeDriver, Network, Reply, _getaddrinfo
+from tests.emulator.harness import Bench, Call, FakeClock, FakeDriver, Network, Reply, _getaddrinfo
 from yottabench.clock import LoopClock
 from yottabench.emulator import http1, server
 from yottabench.emulator.settings import Settings
@@ -39,6 +40,12 @@ class LiveBench(Bench):
         self._pools.start()
         self._ended = False
         self.emulator.open()
+
+    def workers_then(self, then: Callable[[Call], None] | None) -> None:
+        """What workers do with a task from here on; None: they keep it until the test says what."""
+        self.driver.then = then
+        for worker in self.driver.workers:
+            worker.then = then
 
     async def quiet(self) -> None:
         await self.emulator.control._on.settler.settle()

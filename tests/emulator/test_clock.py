@@ -181,7 +181,7 @@ def test_no_step_ever_makes_time_smaller(steps: list[str]) -> None:
 
 async def test_the_whole_ladder_of_a_webhook_runs_at_0_1_6_and_21_minutes(live: LiveBench) -> None:
     receiver = live.network.receiver(then=refuse)
-    live.driver.then = Call.ok
+    live.workers_then(Call.ok)
     await live.told("POST", "clock/freeze")
     endpoint_id = await live.endpoint()
     task_id = await live.submit(endpoint_id, webhook=HOOK)
@@ -203,7 +203,7 @@ async def test_the_whole_ladder_of_a_webhook_runs_at_0_1_6_and_21_minutes(live: 
 @pytest.mark.parametrize(("seconds", "sends"), [(59.999, 1), (60, 2), (359.999, 2), (360, 3), (1259.999, 3), (1260, 4)])
 async def test_nothing_runs_before_it_is_due(live: LiveBench, seconds: float, sends: int) -> None:
     receiver = live.network.receiver(then=refuse)
-    live.driver.then = Call.ok
+    live.workers_then(Call.ok)
     await live.told("POST", "clock/freeze")
     await live.submit(await live.endpoint(), webhook=HOOK)
     await live.advance(seconds)
@@ -212,7 +212,7 @@ async def test_nothing_runs_before_it_is_due(live: LiveBench, seconds: float, se
 
 async def test_deliveries_of_many_tasks_run_in_the_order_of_their_times(live: LiveBench) -> None:
     receiver = live.network.receiver(then=refuse)
-    live.driver.then = Call.ok
+    live.workers_then(Call.ok)
     await live.told("POST", "clock/freeze")
     endpoint_id = await live.endpoint()
     for number in range(5):
@@ -279,7 +279,7 @@ async def test_a_crashed_worker_is_replaced_after_its_wait_without_waiting(live:
 
 async def test_a_store_that_fails_for_a_while_does_not_stop_time(live: LiveBench, monkeypatch: Any) -> None:
     live.network.receiver(then=refuse)
-    live.driver.then = Call.ok
+    live.workers_then(Call.ok)
     endpoint_id = await live.endpoint()
     task_id = await live.submit(endpoint_id, webhook=HOOK)
     apply, failures = live.store.apply, iter(range(3))
@@ -299,7 +299,7 @@ async def test_a_store_that_fails_for_a_while_does_not_stop_time(live: LiveBench
 
 async def test_what_does_not_settle_is_named_and_time_says_where_it_stands(live: LiveBench) -> None:
     receiver = live.network.receiver(then=refuse)
-    live.driver.then = Call.ok
+    live.workers_then(Call.ok)
     await live.submit(await live.endpoint(), webhook=HOOK)
     receiver.then = None
     with changed(settling, SETTLE_TIMEOUT_S=0.02):

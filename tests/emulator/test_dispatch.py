@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.emulator.harness import Call, FakeClock, Peer, StepWriter, settle, until
+from tests.emulator.harness import Call, FakeClock, Peer, StepWriter, settle
 from yottabench.emulator import dispatch, http1, limits
 from yottabench.emulator.dispatch import Dispatcher, ReadyWorker, ended_by, forwarded_headers
 from yottabench.emulator.settings import Settings
@@ -520,12 +520,8 @@ async def test_a_task_that_failed_while_waiting_is_not_queued_again(floor: Floor
 
 async def test_a_lease_that_is_not_kept_is_not_sent_and_tried_again(floor: Floor) -> None:
     worker = floor.worker()
-    await settle()
-    floor.writer.refuse = 0
-    submitted = asyncio.ensure_future(floor.submit("t"))
-    await until(lambda: floor.writer.commits > 0)
-    floor.writer.refuse = 2
-    await submitted
+    floor.writer.refuse_those[LeaseTask] = 2
+    await floor.submit("t")
     assert worker.all_calls == []
     assert floor.state() is TaskState.QUEUED
     await floor.clock.advance(2 * limits.STORE_RETRY_MS / 1000)

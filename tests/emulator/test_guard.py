@@ -17,6 +17,8 @@ HELLO = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:
+    if scope["path"] == "/at-leisure":
+        scope["extensions"]["yottabench.body_deadline"]["lift"]()
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
@@ -149,5 +151,19 @@ async def test_a_connection_that_waits_for_its_next_request_is_left_alone(monkey
             assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
             monkeypatch.setattr(guard, "HEADER_DEADLINE_S", 5)
             await asyncio.sleep(0.05)  # several sweeps
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.anyio
+async def test_an_application_that_sees_to_a_body_itself_may_lift_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_DEADLINE_S", 0.05)
+    monkeypatch.setattr(guard, "_SWEEP_S", 0.01)
+    async with _server() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /at-leisure HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\na")
+        await asyncio.sleep(0.15)  # past the deadline, and several sweeps
+        writer.write(b"b")
+        assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.close()
         await writer.wait_closed()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.emulator.harness import ROOT, START_MS, Bench, Call, settle, submit_body, until
+from tests.emulator.harness import ROOT, START_MS, Bench, Call, settle, submit_body
 from tests.spec.reading import validator
 from yottabench.emulator import limits, webhooks
-from yottabench.emulator.store.base import StoreError
+from yottabench.emulator.store.base import ClaimDelivery, StoreError
 from yottabench.emulator.webhooks import address_of, target_of, timestamp
 
 pytestmark = pytest.mark.anyio
@@ -377,11 +377,8 @@ async def test_more_deliveries_than_the_window_holds_are_each_sent_once(
 async def test_a_send_that_cannot_be_noted_before_is_not_made_and_tried_again(bench: Bench) -> None:
     receiver = bench.network.receiver(then=accept)
     endpoint_id = await bench.endpoint()
-    task_id = await bench.submit(endpoint_id, webhook=HOOK)
-    bench.driver.calls[0].ok()
-    await until(lambda: bench.sql("SELECT 1 FROM delivery") != [])
-    bench.writer.refuse = 1
-    await settle()
+    bench.writer.refuse_those[ClaimDelivery] = 1
+    task_id = await done(bench, endpoint_id)
     assert receiver.all_calls == []
     await bench.clock.advance(limits.STORE_RETRY_MS / 1000)
     assert len(receiver.all_calls) == 1

@@ -5,6 +5,7 @@ import gc
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -132,7 +133,7 @@ def serve(
         docker_gpus=docker_gpus,
         cold_start_s=cold_start_s,
         gateway_timeout_s=gateway_timeout_s,
-        gateway_domain=gateway_domain,
+        gateway_domain=_domain(gateway_domain),
         seed=seed,
     )
     try:
@@ -200,6 +201,15 @@ def _ladder(text: str) -> tuple[float, ...]:
             f"must be seconds separated by commas, such as 60,300,900, but is {text!r}.", param_hint="--webhook-retry"
         )
     return waits
+
+
+def _domain(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:[0-9]{1,5})?", text):
+        raise typer.BadParameter(
+            f"must be a host name, perhaps with a port, such as gpu.example.com, but is {text!r}.",
+            param_hint="--gateway-domain",
+        )
+    return text
 
 
 def _announcer(as_json: bool, folder: Path, ephemeral: bool, with_keys: bool) -> Any:

@@ -23,9 +23,9 @@ YottaError
      +- UnreadableAnswer        neither a success nor an error that can be read
 
 The code decides first, because the service reports some errors in an HTTP 200; the HTTP status decides when there is
-no code, or none known here. Secrets that were sent are blanked out of messages and bodies. ConnectionFailed and
-ApiError say in `may_have_taken_effect` whether the server may have done what was asked all the same, and in `task_id`
-which task it was about, if any.
+no code, or none known here. Secrets that were sent are blanked out of messages and bodies. Those of a call,
+ConnectionFailed and ApiError, say in `may_have_taken_effect` whether the server may have done what was asked all the
+same, and in `task_id` which task it was about, if any.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ConnectionFailed(YottaError):
         return str(self.args[0]) + _next_step(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(type(self), **_details(self)), self.args
+        return functools.partial(type(self), **_details(self)), self.args, _notes(self)
 
 
 class TimedOut(ConnectionFailed, TimeoutError):
@@ -154,7 +154,7 @@ class ApiError(YottaError):
         return (f"{text} {self.hint}" if self.hint else text) + _next_step(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(type(self), **_details(self)), (self.message,)
+        return functools.partial(type(self), **_details(self)), (self.message,), _notes(self)
 
 
 class InvalidRequest(ApiError):
@@ -220,3 +220,8 @@ def _next_step(error: ConnectionFailed | ApiError) -> str:
 
 def _details(error: Exception) -> dict[str, Any]:
     return {name: value for name, value in vars(error).items() if name != "message" and not name.startswith("__")}
+
+
+def _notes(error: Exception) -> dict[str, Any] | None:
+    notes: Any = getattr(error, "__notes__", None)
+    return None if notes is None else {"__notes__": notes}

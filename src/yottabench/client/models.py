@@ -19,11 +19,13 @@ from yotta_serverless_api.models import (
     TaskCount,
     TaskHeaders,
     TaskPage,
+    TaskResultNotification,
     TaskStatus,
     TaskSummary,
     UpdateEndpointRequest,
     Worker,
     WorkerStatus,
+    WorkerStatusNotification,
 )
 from yotta_serverless_api.types import UNSET, Unset
 
@@ -47,10 +49,12 @@ __all__ = [
     "TaskCount",
     "TaskHeaders",
     "TaskPage",
+    "TaskResultNotification",
     "TaskStatus",
     "TaskSummary",
     "Unset",
     "UpdateEndpointRequest",
     "Worker",
     "WorkerStatus",
+    "WorkerStatusNotification",
 ]

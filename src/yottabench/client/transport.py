@@ -106,7 +106,9 @@ class Channel:
                 method.upper(), address, headers=all_headers, timeout=self._timeout_s, **rest
             )
         except (TypeError, ValueError, RecursionError) as error:
-            raise _blamed(error, rest) from error
+            if _is_json(rest.get("json")):
+                raise
+            raise _no_json(error) from error
         return self.answer
 
 
@@ -131,14 +133,13 @@ class AsyncChannel:
                 method.upper(), address, headers=all_headers, timeout=self._timeout_s, **rest
             )
         except (TypeError, ValueError, RecursionError) as error:
-            raise _blamed(error, rest) from error
+            if _is_json(rest.get("json")):
+                raise
+            raise _no_json(error) from error
         return self.answer
 
 
-def _blamed(error: Exception, rest: dict[str, Any]) -> Exception:
-    # Only if the body is to blame: the same errors from elsewhere are faults, and something may have been sent.
-    if _is_json(rest.get("json")):
-        return error
+def _no_json(error: Exception) -> InvalidArgument:
     return InvalidArgument(f"The request cannot be written as JSON: {error}. Nothing was sent.")
 
 
@@ -170,6 +171,7 @@ def checked_api_key(text: str) -> str:
 
 
 def _is_json(value: Any) -> bool:
+    # Only if the body is to blame: the same errors from elsewhere are faults, and something may have been sent.
     try:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError):

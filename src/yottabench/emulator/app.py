@@ -154,8 +154,10 @@ class Api:
         await self._on.writer.commit(PutEndpoint(msgspec.structs.replace(record)))
         if self._clearings_of(request.namespace) != clearings:
             raise ApiError(
-                Code.WRONG_STATE,
+                Code.SYSTEM_ERROR,
                 "The emulator was reset while this endpoint was made. Create it again if it is wanted.",
+                http_status=503,
+                retry_after_s=1,
             )
         return views.endpoint_view(self.open(record))
 
@@ -356,10 +358,7 @@ class Api:
         page = requests.query_integer(query, "pageNumber", 1, INT32_MAX, 1)
         size = requests.query_integer(query, "pageSize", 1, TASK_PAGE_MAX, 10)
         states = views.states_shown_as(status, self._on.settings.delivered_status)
-        counts = self._on.store.counts(endpoint.record.id)
-        total = sum(counts.get(state, 0) for state in states)
-        first = (page - 1) * size
-        tasks = self._on.store.tasks(endpoint.record.id, states, first, size) if states and first < total else []
+        total, tasks = self._on.store.task_page(endpoint.record.id, states, (page - 1) * size, size)
         name = endpoint.record.spec.name
         return {
             "items": [views.task_summary_view(task, name, self._on.settings.delivered_status) for task in tasks],

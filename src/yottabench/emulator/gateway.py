@@ -21,8 +21,8 @@ from yottabench.emulator.workers import Worker
 
 _log = logging.getLogger("yottabench.gateway")
 
-_PREFIX = "/_gateway/"
-_BEARER = re.compile(rb"[Bb]earer +(\S+)\s*")
+_PREFIX = b"/_gateway/"
+_BEARER = re.compile(rb"bearer +(\S+)\s*", re.IGNORECASE)
 # They belong to one connection and end with it.
 _HOP_BY_HOP = frozenset(
     [
@@ -68,9 +68,9 @@ class _Target:
     """What a request is for."""
 
     endpoint_id: str
-    path: str  # as the worker sees it
+    path: bytes  # as the worker sees it
     host: bytes
-    prefix: str = ""  # what was taken off the path
+    prefix: bytes  # what was taken off the path
 
 
 @attrs.frozen
@@ -102,7 +102,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, endpoints: Mapping[int, Endpoint], stats: Stats, inner: Inner) -> None:
         self._silence_s = settings.gateway_timeout_s
-        self._suffix = b"." + (settings.gateway_domain or "localhost").lower().encode("idna")
+        self._suffix = b"." + (settings.gateway_domain or "localhost").partition(":")[0].lower().encode("idna")
         self._endpoints = endpoints
         self._stats = stats
         self._inner = inner
@@ -128,13 +128,13 @@ class Gateway:
             if name == b"host":
                 host = value
                 break
-        path: str = scope["raw_path"].decode("latin-1")
+        path: bytes = scope["raw_path"]
         label, dot, rest = host.partition(b".")
         if dot and label.isdigit() and b"." + rest.partition(b":")[0].lower() == self._suffix:
-            return _Target(label.decode(), path, host)
+            return _Target(label.decode(), path, host, b"")
         if path.startswith(_PREFIX):
-            endpoint_id, _, path = path.removeprefix(_PREFIX).partition("/")
-            return _Target(endpoint_id, f"/{path}", host, _PREFIX + endpoint_id)
+            name, _, path = path.removeprefix(_PREFIX).partition(b"/")
+            return _Target(name.decode("latin-1"), b"/" + path, host, _PREFIX + name)
         return None
 
     def _endpoint(self, target: _Target, key: _Key) -> Endpoint:
@@ -163,7 +163,7 @@ class Gateway:
             worker = self._choose(endpoint, tried)
             with worker.request() as pool:
                 try:
-                    upstream = await pool.lend(fresh=fresh)
+                    upstream = await pool.lend(self._silence_s, fresh=fresh)
                 except http1.ConnectFailed as error:
                     # It certainly had nothing of the request, so another may have it.
                     tried.add(worker.record.id)
@@ -235,8 +235,8 @@ class _Passage:
         down = asyncio.create_task(self._pass_down())
         try:
             await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
-            if down.done():
-                down.result()
+            # Whichever ended: the answer, or the way up because the client is gone or the worker does not read.
+            (down if down.done() else up).result()
         finally:
             up.cancel()
             down.cancel()
@@ -246,7 +246,7 @@ class _Passage:
             raise ApiError(Code.INVALID, "The request did not arrive in time. Send it in one go.", http_status=408)
 
     async def _pass_up(self, alive: bool) -> None:
-        """Returns when the client is gone (or too slow), never before."""
+        """Returns when the client is gone or too slow, never before; raises AnswerTimeout when the worker is."""
         lift = self._scope.get("extensions", {}).get("yottabench.body_deadline", {}).get("lift")
         if lift is not None and self._request.has_body:
             lift()  # a body that is passed on takes as long as both sides take; silence is watched here
@@ -270,13 +270,13 @@ class _Passage:
             pass
 
     async def _pass_down(self) -> None:
-        head = await self._upstream.head(self._silence_s)
+        head = await self._upstream.head()
         if not 200 <= head.status <= 599:
             raise http1.BadAnswer(f"The worker answered with status {head.status}, which HTTP does not have.")
         self.started = True
         headers = _passed_down(head.headers, head.status)
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
-        async with aclosing(self._upstream.pieces(self._silence_s)) as pieces:
+        async with aclosing(self._upstream.pieces()) as pieces:
             async for piece in pieces:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
@@ -285,7 +285,7 @@ class _Passage:
 async def _survives(sending: Any) -> bool:
     try:
         await sending
-    except http1.Http1Error:
+    except http1.ConnectionLost:
         return False
     return True
 
@@ -340,11 +340,11 @@ def _request(scope: Scope, target: _Target, key: _Key) -> _Request:
     if hops:
         headers.append((b"x-forwarded-for", b", ".join(hops)))
     if target.prefix:
-        headers.append((b"x-forwarded-prefix", target.prefix.encode("latin-1")))
+        headers.append((b"x-forwarded-prefix", target.prefix))
     query: bytes = scope["query_string"]
     return _Request(
         method=scope["method"],
-        target=target.path.encode("latin-1") + (b"?" + query if query else b""),
+        target=target.path + (b"?" + query if query else b""),
         headers=headers,
         has_body=chunked or (b"content-length" in names and dict(sent)[b"content-length"] != b"0"),
         chunked=chunked,

@@ -108,11 +108,16 @@ class _Answer:
 
 
 class Upstream:
-    """A connection lent for one request. `release` it whatever happens; what is unfinished by then is cut off."""
+    """A connection lent for one request. `release` it whatever happens; what is unfinished by then is cut off.
 
-    def __init__(self, pool: StreamPool, streams: _Streams, *, reused: bool) -> None:
+    A peer that does not read for `silence_s`, or, when it has the whole request, sends nothing for so long, is given up
+    with AnswerTimeout. Before that it may be waiting for the rest of the request, which is not its fault.
+    """
+
+    def __init__(self, pool: StreamPool, streams: _Streams, silence_s: float, *, reused: bool) -> None:
         self._pool = pool
         self._streams = streams
+        self._silence_s = silence_s
         self._reused = reused
         self._chunked = False
         self._sent = False
@@ -150,36 +155,47 @@ class Upstream:
     async def _write(self, data: bytes) -> None:
         try:
             self._streams.writer.write(data)
-            await self._streams.writer.drain()
+            async with asyncio.timeout(self._silence_s):
+                await self._streams.writer.drain()
+        except TimeoutError:
+            raise AnswerTimeout(f"{self._peer} read nothing of the request for {self._silence_s:g} s.") from None
         except OSError as error:
             raise self._lost(error) from error
 
-    async def head(self, silence_s: float) -> Head:
+    async def head(self) -> Head:
         """The head of the answer; interim answers are passed over. Raises the errors of http1."""
         while self._answer.head is None:
-            await self._read(silence_s)
+            await self._read()
             if self._answer.head is None and self._answer.raw_bytes > HEADER_MAX_BYTES:
                 raise BadAnswer(f"{self._peer} sent more than {HEADER_MAX_BYTES} bytes of headers.")
         return self._answer.head
 
-    async def pieces(self, silence_s: float) -> AsyncGenerator[bytes]:
-        """The body as it comes. Raises AnswerTimeout when the peer is silent for so long, or another of http1."""
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The body as it comes. Raises the errors of http1."""
         while True:
             pieces, self._answer.pieces = self._answer.pieces, []
             for piece in pieces:
                 yield piece
             if self._answer.complete:
                 return
-            await self._read(silence_s)
+            await self._read()
 
-    async def _read(self, silence_s: float) -> None:
-        try:
-            async with asyncio.timeout(silence_s):
-                data = await self._streams.reader.read(_PIECE_MAX_BYTES)
-        except TimeoutError:
-            raise AnswerTimeout(f"{self._peer} sent nothing for {silence_s:g} s.") from None
-        except OSError as error:
-            raise self._lost(error) from error
+    async def _read(self) -> None:
+        while True:
+            had_all = self._sent
+            try:
+                async with asyncio.timeout(self._silence_s):
+                    data = await self._streams.reader.read(_PIECE_MAX_BYTES)
+            except TimeoutError:
+                if had_all:
+                    raise AnswerTimeout(f"{self._peer} sent nothing for {self._silence_s:g} s.") from None
+            except OSError as error:
+                raise self._lost(error) from error
+            else:
+                self._take(data)
+                return
+
+    def _take(self, data: bytes) -> None:
         if not data:
             if self._answer.end_of_stream():
                 return
@@ -252,18 +268,19 @@ class StreamPool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def lend(self, *, connect_timeout_s: float = 5.0, fresh: bool = False) -> Upstream:
+    async def lend(self, silence_s: float, *, connect_timeout_s: float = 5.0, fresh: bool = False) -> Upstream:
         """A connection for one request; `fresh`: not one that was used before. Raises ConnectFailed."""
         if self._closed:
             raise ConnectFailed(f"The connections to {self.peer} were closed.")
         while self._idle and not fresh:
             streams = self._idle.pop()
             if streams.is_quiet():
-                return Upstream(self, streams, reused=True)
+                return Upstream(self, streams, silence_s, reused=True)
             streams.drop()
         try:
             async with asyncio.timeout(connect_timeout_s):
-                return Upstream(self, await connected(self._host, self._port, self._wrap), reused=False)
+                streams = await connected(self._host, self._port, self._wrap)
+                return Upstream(self, streams, silence_s, reused=False)
         except TimeoutError:
             raise ConnectFailed(f"{self.peer} did not accept a connection within {connect_timeout_s:g} s.") from None
         except (OSError, UnicodeError) as error:

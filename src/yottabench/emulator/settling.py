@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from yottabench.emulator.dispatch import Dispatcher
 from yottabench.emulator.limits import SETTLE_TIMEOUT_S
 
-# What one thing starts is counted at the latest this many turns of the loop later.
-_QUIET_TURNS = 6
+# What one thing starts is counted at the latest this many turns of the loop later; the start of a worker takes most.
+_QUIET_TURNS = 20
 # What is not over after so many turns waits for a disk or for somebody else: no need to look all the time.
 _BUSY_TURNS = 50
 _PAUSE_S = 0.0005

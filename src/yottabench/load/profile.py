@@ -95,14 +95,22 @@ class TaskSettings:
 
 @attrs.frozen
 class Detection:
-    """How the run learns that a task has ended."""
+    """How the run learns that a task has ended.
 
-    mode: str = setting("get", choices=("get", "sweep"))
+    `get` asks for each task by itself, first after `first_ms`, then at intervals that grow by `factor` to `longest_ms`.
+    `sweep` lists the ended tasks every `sweep_every_ms`, newest first, as far as there is news. `hybrid` asks for each
+    task `gets` times and leaves what is still open then to the sweeps. In every mode at most `looks_per_s` requests
+    for single tasks are made by each process: looking must not become the load.
+    """
+
+    mode: str = setting("hybrid", choices=("hybrid", "get", "sweep"))
     first_ms: float = setting(10.0, low=0, high=3_600_000)
     factor: float = setting(1.6, low=1, high=10)
-    longest_ms: float = setting(1000.0, low=1, high=3_600_000)
+    longest_ms: float = setting(2000.0, low=1, high=3_600_000)
+    gets: int = setting(2, low=1, high=1000)
     sweep_every_ms: float = setting(500.0, low=10, high=3_600_000)
     sweep_pages: int = setting(50, low=1, high=10_000)
+    looks_per_s: float = setting(2000.0, low=0.1, high=1_000_000)
     pollers: int = setting(64, low=1, high=10_000)
 
 

@@ -59,7 +59,10 @@ def run(wishes: Wishes) -> int:
         if importlib.util.find_spec(package) is None:
             raise CannotRun(f"The package {package} is missing. Install it with: pip install 'yottabench[load]'")
     profile = wished_profile(wishes)
-    prepare(profile, wishes.seed)  # whatever is wrong with its files is said before anything is started
+    # What can be wrong with the profile's files or the target is said before anything is started.
+    prepare(profile, wishes.seed)
+    if wishes.host is not None:
+        _check_target(wishes.host, wishes.endpoint_id)
     folder = RunDir.create(wishes.out, profile.name, datetime.now().astimezone())
     folder.write_profile(profile)
     say = _Say(silent=wishes.as_json)
@@ -83,6 +86,19 @@ def run(wishes: Wishes) -> int:
     if result is None:
         raise CannotRun(f"The load generator could not begin. {locust.last_words()}")
     return show(result, folder, as_json=wishes.as_json)
+
+
+def _check_target(host: str, endpoint_id: str | None) -> None:
+    try:
+        target = Target(host)
+        try:
+            target.check()
+            if endpoint_id is not None:
+                target.use_endpoint(endpoint_id)
+        finally:
+            target.close()
+    except TargetError as error:
+        raise CannotRun(str(error)) from None
 
 
 def report_again(path: Path, *, as_json: bool) -> int:

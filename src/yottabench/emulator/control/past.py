@@ -14,7 +14,7 @@ _STATES = tuple(state.name for state in DeliveryState)
 
 def task_attempts(history: History, endpoint_id: str, task_id: str) -> dict[str, Any]:
     """Every lease of a task. Raises ApiError when there is none such."""
-    number = requests.endpoint_id(endpoint_id)
+    number = min(requests.endpoint_id(endpoint_id), INT64_MAX)
     name = requests.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)
     found = history.task_history(number, name)
     if found is None:

@@ -392,6 +392,12 @@ class Store(Protocol):
         """Tasks in these states, newest first, after skipping `offset` of them."""
         ...
 
+    def task_page(
+        self, endpoint_id: int, states: Sequence[TaskState], offset: int, limit: int
+    ) -> tuple[int, list[TaskSummary]]:
+        """How many tasks are in these states, and `tasks`: both as of one moment, whatever is committed meanwhile."""
+        ...
+
     def counts(self, endpoint_id: int) -> dict[TaskState, int]:
         """How many tasks are in each state, from counters that every move keeps; empty states may be missing."""
         ...

@@ -84,6 +84,18 @@ class SqliteReads:
         )
         return [base.TaskSummary(**_summary(row)) for row in rows]
 
+    def task_page(
+        self, endpoint_id: int, states: Sequence[TaskState], offset: int, limit: int
+    ) -> tuple[int, list[base.TaskSummary]]:
+        """See Store.task_page."""
+        self._rows("BEGIN")
+        try:
+            counts = self.counts(endpoint_id)
+            total = sum(counts.get(state, 0) for state in states)
+            return total, self.tasks(endpoint_id, states, offset, limit) if offset < total else []
+        finally:
+            self._rows("COMMIT")
+
     def counts(self, endpoint_id: int) -> dict[TaskState, int]:
         """See Store.counts."""
         rows = self._rows("SELECT state, n FROM task_count WHERE endpoint_id = ?", (endpoint_id,))
