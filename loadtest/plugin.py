@@ -111,7 +111,7 @@ def _add_tab(web_ui: Any, role: HeadRole) -> None:
 
 
 def table_rows(total: Tally) -> list[dict[str, str | int]]:
-    """The rows of the tab: latencies first, then what became of the tasks."""
+    """The rows of the tab; the page sorts them by name."""
     names = {
         "e2e": "End to end: from due until seen to have ended",
         "submit": "Submit: from due until acknowledged",
@@ -127,13 +127,13 @@ def table_rows(total: Tally) -> list[dict[str, str | int]]:
             | {key: "" if value is None else f"{value:.1f}" for key, value in figures.items()}
         )
     outcomes = {
-        "accepted": "Acknowledged",
-        "throttled": "Answered 429",
-        "refused": "Refused",
-        "unknown": "Submits without an answer",
-        "ended": "Ended",
-        "failed": "Ended as FAILED",
-        "looks": "Looks for ends (requests)",
+        "accepted": "Tasks acknowledged",
+        "throttled": "Tasks answered 429",
+        "refused": "Tasks refused",
+        "unknown": "Tasks without an answer",
+        "ended": "Tasks ended",
+        "failed": "Tasks ended as FAILED",
+        "looks": "Requests that looked for ends",
     }
     rows.extend({"name": name, "count": total.counts[key]} for key, name in outcomes.items())
     return rows

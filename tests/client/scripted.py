@@ -39,9 +39,7 @@ def answers(status: int, content: Any, headers: dict[str, str] | None = None) ->
 
     def act(connection: Connection) -> bool:
         head = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        connection.stream.sendall(
-            f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode() + body
-        )
+        connection.stream.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n{head}\r\n".encode() + body)
         return True
 
     return act

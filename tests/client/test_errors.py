@@ -299,7 +299,10 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
 
 def test_an_unreachable_server_is_named_and_nothing_hangs(kind: Kind) -> None:
     # Port 1 of this machine: nothing listens there.
-    with make(kind, KEY, "http://127.0.0.1:1", timeout_s=5, retries=0) as client, pytest.raises(errors.ConnectionFailed) as caught:
+    with (
+        make(kind, KEY, "http://127.0.0.1:1", timeout_s=5, retries=0) as client,
+        pytest.raises(errors.ConnectionFailed) as caught,
+    ):
         client.endpoints.get(ENDPOINT["id"])
     assert "Is the base URL right" in str(caught.value)
     assert caught.value.may_have_taken_effect is False

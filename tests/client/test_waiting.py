@@ -2,14 +2,23 @@
 
 from typing import Any
 
+import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from tests.client.service import SUMMARY, TASK, Service
-from yottabench.client import EndpointUnavailable, WaitTimedOut, is_terminal
+from tests.client.clients import KINDS, Kind
+from tests.client.service import ID, SUMMARY, TASK, Service, given, refusal
+from yottabench.client import (
+    ConnectionFailed,
+    EndpointUnavailable,
+    InvalidArgument,
+    ServerError,
+    TaskFailed,
+    WaitTimedOut,
+    is_terminal,
+)
 from yottabench.client.models import Task, TaskSummary
-from yottabench.client.waiting import wait_for_end
 
 OPEN: dict[str, Any] = {"output": None, "deliveryStatus": "INIT", "deliveredAt": None, "deliveryAttempts": 0}
 DONE: dict[str, Any] = {"output": {"x": 1}, "deliveryStatus": "INIT", "deliveredAt": None}
@@ -63,66 +72,123 @@ def test_an_output_of_any_kind_ends_a_delivered_task() -> None:
     assert not is_terminal(Task.from_dict(absent))
 
 
-class FakeTime:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.naps: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.now_s += seconds
-
-    def read(self) -> float:
-        return self.now_s
-
-
-def task(status: str) -> Task:
-    return Task.from_dict({**TASK, **OPEN, "status": status})
+def task(status: str, **more: Any) -> httpx.Response:
+    return given({**TASK, **OPEN, "status": status, **more})
 
 
 @pytest.mark.parametrize("status", ["SUCCESS", "FAILED"])
-def test_a_wait_gives_the_ended_task_and_polls_at_growing_distances(status: str) -> None:
-    time = FakeTime()
-    answers = iter([*([task("PROCESSING")] * 20), task(status)])
-    found = wait_for_end(lambda: next(answers), timeout_s=600, poll_s=2, sleep=time.sleep, now_s=time.read)
+def test_a_wait_gives_the_ended_task_and_polls_at_growing_distances(status: str, service: Service) -> None:
+    service.first(*[task("PROCESSING")] * 20, task(status))
+    found = service.client().tasks.wait(ID, "my_task_001", timeout_s=600, poll_s=2)
     assert found.status == status
-    assert time.naps == sorted(time.naps)
-    assert (time.naps[0], time.naps[-1]) == (0.05, 2)
+    naps = service.time.naps
+    assert len(naps) == 20
+    full = [min(2, 0.05 * 1.5**index) for index in range(20)]
+    assert all(0.8 * most <= nap <= most for nap, most in zip(naps, full, strict=True))
+    assert len(set(naps)) == 20  # never two waiters in step
 
 
-def test_a_wait_that_is_over_says_what_it_saw_last() -> None:
-    time = FakeTime()
+def test_a_wait_that_is_over_says_what_it_saw_last(service: Service) -> None:
+    service.answer = task("PROCESSING")
     with pytest.raises(WaitTimedOut, match="my_task_001 is still PROCESSING after 5 s") as caught:
-        wait_for_end(lambda: task("PROCESSING"), timeout_s=5, poll_s=2, sleep=time.sleep, now_s=time.read)
+        service.client().tasks.wait(ID, "my_task_001", timeout_s=5)
     assert caught.value.task.status == "PROCESSING"
-    assert time.now_s == pytest.approx(1005)
+    assert caught.value.open_ids == ("my_task_001",)
+    assert service.time.now_s == pytest.approx(1005)
 
 
-def test_a_wait_of_no_time_asks_once() -> None:
-    time = FakeTime()
-    assert wait_for_end(lambda: task("SUCCESS"), timeout_s=0, poll_s=2, sleep=time.sleep, now_s=time.read)
+def test_a_wait_of_no_time_asks_once(service: Service) -> None:
+    service.first(task("SUCCESS"), task("PROCESSING"))
+    client = service.client()
+    assert client.tasks.wait(ID, "my_task_001", timeout_s=0).status == "SUCCESS"
     with pytest.raises(WaitTimedOut):
-        wait_for_end(lambda: task("PROCESSING"), timeout_s=0, poll_s=2, sleep=time.sleep, now_s=time.read)
-    assert time.naps == []
+        client.tasks.wait(ID, "my_task_001", timeout_s=0)
+    assert service.time.naps == []
 
 
-@given(st.floats(0, 1000), st.floats(0.001, 100), st.integers(0, 50))
-def test_no_wait_outlasts_its_time(timeout_s: float, poll_s: float, rounds: int) -> None:
-    time = FakeTime()
-    answers = iter([*([task("PROCESSING")] * rounds), task("SUCCESS")])
+@pytest.mark.parametrize(("timeout_s", "poll_s"), [(-1, 1), (float("nan"), 1), (1, 0), (1, -1)])
+def test_times_that_make_no_wait_are_refused(timeout_s: float, poll_s: float, service: Service) -> None:
+    client = service.client()
+    with pytest.raises(InvalidArgument, match="seconds, but is"):
+        client.tasks.wait(ID, "x", timeout_s=timeout_s, poll_s=poll_s)
+    with pytest.raises(InvalidArgument, match="seconds, but is"):
+        list(client.tasks.wait_many(ID, ["x"], timeout_s=timeout_s, poll_s=poll_s))
+    assert service.requests == []
+
+
+@for_all(st.floats(0, 1000), st.floats(0.001, 100), st.integers(0, 50), st.sampled_from(KINDS))
+def test_no_wait_outlasts_its_time(timeout_s: float, poll_s: float, rounds: int, kind: Kind) -> None:
+    service = Service(kind).first(*[task("PROCESSING")] * rounds)
+    service.answer = task("SUCCESS")
     try:
-        wait_for_end(lambda: next(answers), timeout_s=timeout_s, poll_s=poll_s, sleep=time.sleep, now_s=time.read)
+        service.client().tasks.wait(ID, "my_task_001", timeout_s=timeout_s, poll_s=poll_s)
     except WaitTimedOut:
-        assert time.now_s - 1000 >= timeout_s - 1e-6
-    assert time.now_s - 1000 <= timeout_s + 1e-6
-    assert all(nap <= poll_s for nap in time.naps)
+        assert service.time.now_s - 1000 >= timeout_s - 1e-6
+    assert service.time.now_s - 1000 <= timeout_s + 1e-6
+    assert all(nap <= poll_s for nap in service.time.naps)
 
 
-def test_the_client_waits_and_lets_errors_through(service: Service) -> None:
-    client = service.gives(TASK).client()
-    assert client.tasks.wait("1", "my_task_001").status == "SUCCESS"
-    client = service.fails(409, {"message": "no", "code": 24000, "data": None}).client()
+def test_what_will_not_pass_ends_a_wait_at_once(service: Service) -> None:
+    service.answer = refusal(409, 24000)
     with pytest.raises(EndpointUnavailable):
-        client.tasks.wait("1", "my_task_001")
+        service.client().tasks.wait(ID, "my_task_001")
+
+
+def test_a_wait_outlives_failures_of_a_service_that_has_answered_well(service: Service) -> None:
+    faults = [httpx.Response(502), httpx.ReadError("reset"), httpx.ConnectError("refused"), httpx.Response(200)]
+    service.first(task("PROCESSING"), *faults * 5, task("SUCCESS"))
+    assert service.client().tasks.wait(ID, "my_task_001", timeout_s=3000).status == "SUCCESS"
+
+
+def test_a_wait_on_a_service_that_never_answers_ends_like_any_other_call(service: Service) -> None:
+    service.answer = httpx.ConnectError("refused")
+    with pytest.raises(ConnectionFailed):
+        service.client(max_retries=3).tasks.wait(ID, "my_task_001", timeout_s=3000)
+    assert len(service.requests) == 4
+
+
+def test_a_wait_that_ends_among_failures_says_what_it_saw_last(service: Service) -> None:
+    service.first(task("PROCESSING"))
+    service.answer = httpx.Response(502)
+    with pytest.raises(WaitTimedOut, match="still PROCESSING") as caught:
+        service.client().tasks.wait(ID, "my_task_001", timeout_s=20)
+    assert isinstance(caught.value.__cause__, ServerError)
+    assert service.time.now_s == pytest.approx(1020)
+
+
+def test_a_service_that_is_busy_is_asked_when_it_said(service: Service) -> None:
+    service.first(task("PROCESSING"), refusal(429, 429, headers={"Retry-After": "9"}), task("SUCCESS"))
+    service.client().tasks.wait(ID, "my_task_001")
+    assert 9 <= service.time.naps[1] <= 9.5
+
+
+def test_a_failed_task_is_raised_when_asked_to_check(service: Service) -> None:
+    service.answer = task("FAILED", error="HTTP 500: out of memory")
+    client = service.client()
+    assert client.tasks.wait(ID, "my_task_001").status == "FAILED"
+    with pytest.raises(TaskFailed, match="my_task_001 failed: HTTP 500: out of memory") as caught:
+        client.tasks.wait(ID, "my_task_001", check=True)
+    assert caught.value.task.error == "HTTP 500: out of memory"
+
+
+def test_submit_and_wait_gives_the_ended_task(service: Service) -> None:
+    service.first(
+        given({"taskId": "mine"}), task("PROCESSING", taskId="mine"), task("SUCCESS", taskId="mine", output=[1])
+    )
+    found = service.client().tasks.submit_and_wait(ID, 5, worker_port=8000, process_uri="/run", task_id="mine")
+    assert (found.task_id, found.output) == ("mine", [1])
+    assert [call[:4] for call in service.calls] == ["POST", "GET ", "GET "]
+
+
+def test_submit_and_wait_has_one_time_for_both(service: Service) -> None:
+    def slow(request: httpx.Request) -> httpx.Response:
+        service.time.now_s += 7
+        return given({"taskId": "mine"})
+
+    service.first(slow)
+    service.answer = task("PROCESSING", taskId="mine")
+    with pytest.raises(WaitTimedOut):
+        service.client().tasks.submit_and_wait(
+            ID, 5, worker_port=8000, process_uri="/run", task_id="mine", timeout_s=10
+        )
+    assert service.time.now_s == pytest.approx(1010)

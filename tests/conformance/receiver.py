@@ -54,12 +54,20 @@ def receiver(answer: bytes = b"") -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
         timeout = PATIENCE_S
+
+        def do_GET(self) -> None:
+            """Says that it is there."""
+            self._answer(200)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self.send_response(listening.receive(Delivery(self.path, headers, body)))
+            self._answer(listening.receive(Delivery(self.path, headers, body)))
+
+        def _answer(self, status: int) -> None:
+            self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)

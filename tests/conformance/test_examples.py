@@ -71,7 +71,7 @@ def test_a_sample_survives_the_generated_models_unchanged(name: str) -> None:
 
 @pytest.mark.skipif(not DOCUMENTATION.exists(), reason="the documentation's text is not part of this repository")
 def test_the_samples_here_are_those_of_the_documentation_and_none_is_left_out() -> None:
-    text = DOCUMENTATION.read_text(encoding="utf-8")
+    text = DOCUMENTATION.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     blocks = [json.loads(block) for block in re.findall(r"```(?:json)?\n(\{.*?\n\})\n```", text, re.DOTALL)]
     assert len(blocks) == len(SAMPLES)
     for sample in SAMPLES.values():

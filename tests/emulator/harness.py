@@ -274,6 +274,11 @@ class Network:
         self.peers: dict[tuple[str, int], Peer] = {}
         self.connected: list[tuple[str, int]] = []
         self.pools: list[tuple[str, int, dict[str, Any]]] = []
+        self._seeds = itertools.count(1)
+
+    def randbits(self, bits: int) -> int:
+        """Stands in for the module secrets; another answer for every server."""
+        return next(self._seeds)
 
     def receiver(self, port: int = 9000, host: str = "127.0.0.1", **more: Any) -> Peer:
         """Somebody who takes webhooks."""
@@ -463,6 +468,7 @@ class Bench:
             LoopClock=lambda *_: self.clock,
             Writer=StepWriter,
             SimDriver=lambda *_, **__: self.driver,
+            secrets=self.network,  # ids that are the same in every run of a test
         ):
             self.emulator = server.Emulator(self.settings)
         self.api = self.emulator._api
@@ -472,6 +478,7 @@ class Bench:
         self._pools = mock.patch.object(http1, "Http1Pool", self.network.pool)
         self._pools.start()
         self._ended = False
+        self._sql: sqlite3.Connection | None = None
         self.emulator.open()
 
     async def __aenter__(self) -> Self:
@@ -484,13 +491,13 @@ class Bench:
     async def close(self) -> None:
         """A clean end."""
         if not self._ended:
-            self._ended = True
+            self._end()
             await self.emulator.close()
             self._pools.stop()
 
     async def crash(self) -> None:
         """As kill -9: nothing more is written, everybody it talked to is gone."""
-        self._ended = True
+        self._end()
         self.writer.drop()
         self.writer.held = True
         for endpoint in (*self.api.endpoints.values(), *self.api.ending):
@@ -600,8 +607,14 @@ class Bench:
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What is in the store's file, read apart from the store."""
-        with contextlib.closing(sqlite3.connect(self.settings.data / "yottabench.sqlite")) as connection:
-            return connection.execute(query, values).fetchall()
+        if self._sql is None:
+            self._sql = sqlite3.connect(self.settings.data / "yottabench.sqlite", isolation_level=None)
+        return self._sql.execute(query, values).fetchall()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._sql is not None:
+            self._sql.close()
 
 
 def create_body(**changes: Any) -> dict[str, Any]:

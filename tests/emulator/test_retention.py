@@ -25,7 +25,7 @@ from tests.emulator.test_store import (
 from yottabench.emulator import retention
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import OPEN_STATES, DeliveryState, Store, TaskState, WorkerStatus
-from yottabench.emulator.store.upkeep import PurgeGone, Purged, PurgeTasks
+from yottabench.emulator.store.upkeep import Purged, PurgeGone, PurgeTasks
 
 DAY_S = 24 * 3_600
 EVERY_STATE = tuple(TaskState)

@@ -41,7 +41,8 @@ class Endpoint:
         expose (ExposedPort | None | Unset):
         per_hour_price (float | None | Unset): US dollars per hour at the present size (N25).
         per_second_price (float | None | Unset): US dollars per second at the present size (N25).
-        domain (None | str | Unset): Host name under which an ALB endpoint is reached.
+        domain (None | str | Unset): Host, with its port where it needs one, under which an ALB endpoint is reached
+            (N51).
         created_at (None | str | Unset): ISO 8601, UTC (N24).
         updated_at (None | str | Unset): ISO 8601, UTC (N24).
     """

@@ -66,6 +66,9 @@ def serve(
         float, typer.Option(min=0.01, help="Seconds that a worker may take for a task.")
     ] = 3600.0,
     max_attempts: Annotated[int, typer.Option(min=1, max=100, help="Attempts without an answer until FAILED.")] = 4,
+    retry_busy: Annotated[
+        bool, typer.Option("--retry-busy", help="Try again what a worker answered with 429, 502, 503 or 504.")
+    ] = False,
     drain_s: Annotated[float, typer.Option(min=0, help="Seconds that a worker that is to go has for its task.")] = 30.0,
     webhook_retry: Annotated[str, typer.Option(help="Seconds between the sends of a webhook.")] = "60,300,900",
     webhook_timeout_s: Annotated[float, typer.Option(min=0.01, help="Seconds that a receiver has to answer.")] = 10.0,
@@ -120,6 +123,7 @@ def serve(
         concurrency=concurrency,
         worker_timeout_s=worker_timeout_s,
         max_attempts=max_attempts,
+        retry_busy=retry_busy,
         drain_s=drain_s,
         webhook_retry_s=_ladder(webhook_retry),
         webhook_timeout_s=webhook_timeout_s,

@@ -23,9 +23,9 @@ YottaError
      +- UnreadableAnswer        neither a success nor an error that can be read
 
 The code decides first, because the service reports some errors in an HTTP 200; the HTTP status decides when there is
-no code, or none known here. Secrets that were sent are blanked out of messages and bodies. Those of a call,
-ConnectionFailed and ApiError, say in `may_have_taken_effect` whether the server may have done what was asked all the
-same, and in `task_id` which task it was about, if any.
+no code, or none known here. Secrets that were sent are blanked out of messages and bodies. The two kinds of error that
+a request can end in, ConnectionFailed and ApiError, say in `may_have_taken_effect` whether the server may have done
+what was asked all the same, and in `task_id` which task it was about, if any.
 """
 
 from __future__ import annotations

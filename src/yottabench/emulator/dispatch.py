@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
+from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -31,6 +32,10 @@ _log = logging.getLogger("yottabench.dispatch")
 # with each time in a row. Without it, one worker that refuses at once would use up the attempts of the whole queue.
 _RETRY_FIRST_MS = 100
 _RETRY_MAX_MS = 30_000
+
+# What a worker that is only busy answers; with --retry-busy the task is tried again.
+BUSY_STATUSES = frozenset([429, 502, 503, 504])
+BUSY_WAIT_MAX_MS = 3_600_000
 
 # Not forwarded: they belong to the connection, or are ours to say. Names in lower case.
 NOT_FORWARDED = frozenset(
@@ -91,10 +96,14 @@ class WorkerCaller(Protocol):
 
 
 class Returned(msgspec.Struct, frozen=True):
-    """The attempt ended without an answer: back to the queue, and why; `ours`: it never came to the worker."""
+    """The attempt ended without an answer: back to the queue, and why; `ours`: it never came to the worker.
+
+    `wait_ms`: how long the worker asked to be left alone.
+    """
 
     reason: str
     ours: bool = False
+    wait_ms: int = 0
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -281,6 +290,8 @@ class Dispatcher:
             return _failed(f"The server could not send this task ({type(error).__name__}). Its log says more.")
         finally:
             self._leases.pop(task.seq, None)
+        if self._settings.retry_busy and answer.status in BUSY_STATUSES:
+            return Returned(f"HTTP {answer.status}", wait_ms=asked_wait_ms(answer, self._clock.now_ms()))
         return ended_by(answer)
 
     async def _finish(self, task: ReadyTask, end: Ended) -> None:
@@ -313,7 +324,9 @@ class Dispatcher:
             return
         now_ms = self._clock.now_ms()
         # A worker that is gone leaves the task to the others at once; one that is there and fails may need a moment.
-        next_ms = None if worker.leaving or worker.gone else now_ms + _wait_ms(max(1, strikes))
+        next_ms = now_ms + max(end.wait_ms, _wait_ms(max(1, strikes)))
+        if worker.leaving or worker.gone:
+            next_ms = None
         moved = await self._writer.insist(
             base.ReturnTask(
                 seq=task.seq, fence=task.fence, strike=strike, next_ms=next_ms, now_ms=now_ms, reason=end.reason
@@ -350,6 +363,16 @@ def forwarded_headers(task: ReadyTask, endpoint_id: int) -> bytes:
 
 def _wait_ms(times: int) -> int:
     return min(_RETRY_MAX_MS, _RETRY_FIRST_MS << 2 * min(times - 1, 10)) if times else 0
+
+
+def asked_wait_ms(answer: http1.Answer, now_ms: int) -> int:
+    """What Retry-After asks for, in seconds or as a date; 0 without a readable one, an hour at most."""
+    text = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"").decode("latin-1")
+    try:
+        wait_ms = int(text) * 1000 if text.isdigit() else int(parsedate_to_datetime(text).timestamp() * 1000) - now_ms
+    except (TypeError, ValueError):
+        return 0
+    return min(max(0, wait_ms), BUSY_WAIT_MAX_MS)
 
 
 def _failed(error: str) -> Ended:

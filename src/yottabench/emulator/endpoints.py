@@ -214,6 +214,7 @@ class Endpoint:
                 await self._reconcile()
             except StoreError:
                 self._on.clock.call_at(self._on.clock.now_ms() + STORE_RETRY_MS, self._changed.set)
+        await self.dispatcher.close()
 
     async def _reconcile(self) -> None:
         staying = [worker for worker in self.live_workers if not worker.leaving]

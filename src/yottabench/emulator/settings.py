@@ -37,6 +37,8 @@ class Settings:
     """How long a worker may take for one task; then its lease ends and the task goes back to the queue."""
     max_attempts: int = 4
     """Attempts that may end without a worker's answer before the task is FAILED."""
+    retry_busy: bool = False
+    """Try a task again, after Retry-After, when its worker answers 429, 502, 503 or 504; else those are failures."""
     drain_s: float = 30.0
     """How long a worker that is to go may go on with the task in its hands."""
     webhook_retry_s: tuple[float, ...] = (60.0, 300.0, 900.0)

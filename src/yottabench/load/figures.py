@@ -51,6 +51,7 @@ class Figures:
     detection: Latencies = attrs.field(factory=Latencies)
     queued: Latencies = attrs.field(factory=Latencies)
     service: Latencies = attrs.field(factory=Latencies)
+    worked_s: float = 0.0
     clock_ahead_ms: tuple[float, float] | None = None
     reasons: dict[str, int] = attrs.field(factory=dict[str, int])
     window_s: float = 1.0
@@ -102,6 +103,7 @@ def add_executions(figures: Figures, journals: Sequence[Journal], executions: It
         if journal is not None and row is not None and journal.created_ms[row]:
             figures.queued.record_s((execution.start_ms - journal.created_ms[row]) / 1000)
             figures.service.record_s((execution.end_ms - execution.start_ms) / 1000)
+            figures.worked_s += (execution.end_ms - execution.start_ms) / 1000
 
 
 def _clock_ahead_ms(journals: Sequence[Journal]) -> tuple[float, float] | None:

@@ -44,7 +44,7 @@ def html_report(result: Result) -> str:
         "<h2>Audit</h2>",
         _audit_table(result),
         "<h2>The run</h2>",
-        _pairs_table([*facts(result), ("audit", audit_text(result)), ("generator", _machine(run))]),
+        _pairs_table([*facts(result), ("audit", audit_text(result)), ("machine", _machine(run))]),
         "<h2>What these figures do not say</h2>",
         "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in limits(result)) + "</ul>",
         f"<footer>Run {escape(run['prefix'])}. For machines the same figures are in result.json.</footer>",

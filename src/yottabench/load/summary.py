@@ -49,7 +49,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
     processes = f"{run['processes']} process{'es' if run['processes'] != 1 else ''}"
     found = [
         ("target", f"{run['host']} ({where}), {endpoint['image']}, {endpoint['workers']} workers"),
-        ("arrivals", f"{run['arrivals']}, seed {run['seed']}, {processes}, {run['client']} client"),
+        ("arrivals", run["arrivals"]),
+        ("generator", f"{processes}, {run['client']} client, seed {run['seed']}"),
     ]
     if run.get("prompts"):
         found.append(("bodies", f"chat, with {run['prompts']}"))
@@ -62,6 +63,8 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ),
         ("completed", f"{_rate(rates['completed_per_s'])}   failed {counts['failed']}"),
     ]
+    if rates["workers_busy"] is not None:
+        found.append(("workers", f"{rates['workers_busy']:.1f} of {endpoint['workers']} busy on average"))
     return found
 
 
@@ -102,6 +105,11 @@ def limits(result: Result) -> list[str]:
         )
     if run["endpoint"]["image"].startswith("sim/"):
         lines.append("The workers were simulated: their service times are drawn, not computed.")
+    if result["time_scale"] != 1:
+        lines.append(
+            f"Time ran {result['time_scale']:g} times as fast as in the trace, for arrivals and for simulated work. What "
+            "the API itself takes does not scale, so it weighs that much more here."
+        )
     if "detection" in found:
         lines.append(
             f"Ends are seen by looking at intervals, which added {found['detection']['p50_ms']:.0f} ms in the median; "

@@ -44,6 +44,7 @@ def evaluate(run: RunDir) -> dict[str, Any]:
         "exit_code": verdict.exit_code,
         "reasons": list(verdict.reasons),
         "run": meta,
+        "time_scale": profile.arrivals.time_scale if profile.endpoint.scale_env else 1.0,
         "counts": _counts(meta, figures),
         "rates": _rates(meta, figures, duration_s),
         "latency_ms": {name: found.summary() for name, found in figures.latencies().items() if found.count},
@@ -129,6 +130,8 @@ def _rates(meta: dict[str, Any], figures: Figures, duration_s: float) -> dict[st
         "sent_per_s": round(figures.sent / span_s, 3) if span_s else None,
         "submitted_per_s": round(figures.accepted / span_s, 3) if span_s else None,
         "completed_per_s": round(figures.ended / busy_s, 3) if busy_s else None,
+        # Little's law: the mean number at work is the rate times the mean time of work.
+        "workers_busy": round(figures.worked_s / busy_s, 3) if busy_s and figures.service.count else None,
     }
 
 
