@@ -12,6 +12,7 @@ from loadtest.wire import Look, Seen, Wire, WireError
 from yottabench.load.profile import Detection
 
 PAGE_SIZE = 100  # the most that the API gives at once
+TYPICAL_WEIGHT = 0.02  # of the newest task in the running mean of how long tasks take
 BURST_S = 0.02  # how much of the looks' pace may be made up for at once
 ENDED = ("SUCCESS", "FAILED", "DELIVERED")  # the states that an end may show as
 
@@ -58,6 +59,7 @@ class Watch:
         self._ready: SimpleQueue[Flight] = SimpleQueue()
         self._newest_ended = -1
         self._may_look_s = 0.0
+        self._typical_s = 0.0
         self._greenlets: list[gevent.Greenlet[..., None]] = [gevent.spawn(self._dispatch)]
         self._greenlets += [gevent.spawn(self._poll) for _ in range(detection.pollers)]
         if detection.mode != "get":
@@ -72,9 +74,15 @@ class Watch:
         """From now on the task is looked for."""
         self._flights[flight.task_id] = flight
         # A sweep sees what was acknowledged; whether the others exist only their own GET can tell.
-        if self._how.mode != "sweep" or not flight.acknowledged:
+        if not self._sweeps_do or not flight.acknowledged:
             flight.interval_s = self._how.first_ms / 1000
             self._look_at(flight, flight.since_s + flight.interval_s)
+
+    @property
+    def _sweeps_do(self) -> bool:
+        """Whether sweeps alone are good enough: for tasks that take longer than the time between two of them."""
+        slow = self._typical_s > self._how.sweep_every_ms / 1000
+        return self._how.mode == "sweep" or (self._how.mode == "hybrid" and slow)
 
     def close(self) -> None:
         """Stops looking."""
@@ -123,7 +131,7 @@ class Watch:
             return
         flight.interval_s = min(max(flight.interval_s, 0.001) * self._how.factor, self._how.longest_ms / 1000)
         overtaken = flight.seq < self._newest_ended
-        left_to_sweeps = self._how.mode == "sweep" or flight.looks >= self._how.gets
+        left_to_sweeps = self._sweeps_do or flight.looks >= self._how.gets
         if self._how.mode != "get" and flight.acknowledged and left_to_sweeps and not overtaken:
             return
         self._look_at(flight, now_s + flight.interval_s)
@@ -181,5 +189,7 @@ class Watch:
             if flight is not None:
                 ended += 1
                 self._newest_ended = max(self._newest_ended, flight.seq)
+                took_s = max(0, seen.updated_ms - seen.created_ms) / 1000
+                self._typical_s += (took_s - self._typical_s) * TYPICAL_WEIGHT
                 self._on_end(flight, seen, at_s)
         return ended

@@ -24,7 +24,7 @@ for waiter in (make_waiter(), SpinWaiter()):
 # A queue in memory: tasks end when the test says so; every request is counted.
 WATCH = """
 import json, sys, time
-import gevent
+import attrs, gevent
 from loadtest.watch import Flight, Watch
 from loadtest.wire import Look, Seen, WireError
 from yottabench.load.profile import Detection
@@ -40,7 +40,7 @@ class Queue:
         return Look((self.seen(task_id),), 1, 10) if task_id in self.tasks else Look((), 0, 0)
     def page(self, status, number, size):
         self.pages += 1
-        found = [t for t in reversed(self.tasks) if (t in self.ended) == (status == "SUCCESS")] if status == "SUCCESS" else []
+        found = [t for t in reversed(self.tasks) if t in self.ended and status == "SUCCESS"]
         return Look(tuple(self.seen(t) for t in found[(number - 1) * size:number * size]), len(found), 10)
     def seen(self, task_id):
         return Seen(task_id, "SUCCESS" if task_id in self.ended else "PROCESSING", task_id in self.ended, 1, 2)
@@ -102,6 +102,23 @@ until(lambda: len(ends) == 2)
 before = queue.pages
 gevent.sleep(0.2)
 assert queue.pages - before <= 3 * 12, queue.pages
+print("ok")
+""",
+    "tasks that take longer than a sweep's interval are not asked for one by one": """
+quick = queue.seen
+queue.seen = lambda task_id: attrs.evolve(quick(task_id), updated_ms=60_000)
+watching = watch(mode="hybrid")
+queue.tasks = [f"t_{n}" for n in range(20)]
+add(watching, 0)
+queue.ended = {"t_0"}
+until(lambda: len(ends) == 1)
+asked = queue.gets
+for n in range(1, 20):
+    add(watching, n)
+gevent.sleep(0.1)
+assert queue.gets == asked, queue.gets
+queue.ended = set(queue.tasks)
+until(lambda: watching.open == 0)
 print("ok")
 """,
     "an unacknowledged task is asked for, watched when it is there, and given up when it is not": """

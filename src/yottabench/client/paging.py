@@ -41,6 +41,7 @@ class TaskPager:
         self._last: TaskSummary | None = None
         self._next_index = 0
         self._overlap = 1
+        self._overlaps = True
         self.done = False
 
     def next_tasks(self) -> Plan[list[TaskSummary]]:
@@ -59,6 +60,10 @@ class TaskPager:
             return 1, self._page_size
         sizes = range(self._page_size, self._page_size // 2, -1)
         size = max(sizes, key=lambda size: wanted // size * size + size)
+        self._overlaps = self._overlap > 1 or wanted // size * size + size > self._next_index
+        if not self._overlaps:
+            # Every size divides the index. With pages of 100 that index is beyond any list; with tiny ones it is not.
+            return self._next_index // self._page_size + 1, self._page_size
         return wanted // size + 1, size
 
     def _take(self, page: TaskPage, number: int, size: int) -> list[TaskSummary]:
@@ -68,7 +73,7 @@ class TaskPager:
         start = (number - 1) * size
         known = [index for index, task in enumerate(page.items) if task.task_id in self._given]
         above = not known and self._is_above(page)
-        if self._last is not None and not known and not above and start > 0:
+        if self._last is not None and not known and not above and start > 0 and self._overlaps:
             # Tasks above have left the list, how many is not known: some may lie between the last one and this page.
             self._overlap = min(2 * self._overlap + size // 2, self._next_index)
             return []

@@ -99,7 +99,8 @@ class Detection:
 
     `get` asks for each task by itself, first after `first_ms`, then at intervals that grow by `factor` to `longest_ms`.
     `sweep` lists the ended tasks every `sweep_every_ms`, newest first, as far as there is news. `hybrid` asks for each
-    task `gets` times and leaves what is still open then to the sweeps. In every mode at most `looks_per_s` requests
+    task `gets` times and leaves what is still open then to the sweeps; while tasks typically take longer than the time
+    between two sweeps, it leaves them all to the sweeps. In every mode at most `looks_per_s` requests
     for single tasks are made by each process: looking must not become the load.
     """
 

@@ -18,6 +18,7 @@ LATENCY_ROWS = (
     ("detection", "detection", "ended until seen: what looking at intervals adds"),
     ("lateness", "lateness", "due until sent: the generator's own error"),
 )
+LEAST_BUSY = 0.05  # below it workers answer at once, and millisecond stamps cannot say how busy they are
 _COLUMNS = ("p50_ms", "p95_ms", "p99_ms", "max_ms")
 
 
@@ -63,7 +64,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ),
         ("completed", f"{_rate(rates['completed_per_s'])}   failed {counts['failed']}"),
     ]
-    if rates["workers_busy"] is not None:
+    if (rates["workers_busy"] or 0) >= LEAST_BUSY:
         found.append(("workers", f"{rates['workers_busy']:.1f} of {endpoint['workers']} busy on average"))
     return found
 
@@ -107,8 +108,8 @@ def limits(result: Result) -> list[str]:
         lines.append("The workers were simulated: their service times are drawn, not computed.")
     if result["time_scale"] != 1:
         lines.append(
-            f"Time ran {result['time_scale']:g} times as fast as in the trace, for arrivals and for simulated work. What "
-            "the API itself takes does not scale, so it weighs that much more here."
+            f"Time ran {result['time_scale']:g} times as fast as in the trace, for arrivals and for simulated work. "
+            "What the API itself takes does not scale, so it weighs that much more here."
         )
     if "detection" in found:
         lines.append(

@@ -9,7 +9,7 @@ from yottabench.emulator.faults import ANY, KINDS, Faults, Rule
 from yottabench.emulator.fields import Fields, invalid, shown
 from yottabench.emulator.limits import FAULT_LATENCY_MAX_MS, FAULT_RULES_MAX, INT32_MAX
 
-_FIELDS = frozenset(
+FIELDS = frozenset(
     [
         "kind",
         "operation",
@@ -38,7 +38,7 @@ _TAKING_EFFECT = frozenset({"reset", "drop", "garbage"})
 def add_rule(faults: Faults, sent: dict[str, Any], namespace: str | None, operations: Collection[str]) -> Rule:
     """Put the rule that was sent in force. Raises ApiError (10001) that names the first field that breaks its rule."""
     fields = Fields(sent)
-    fields.only(_FIELDS)
+    fields.only(FIELDS)
     kind = fields.value("kind", f"Choose one of {', '.join(KINDS)}.")
     if kind not in KINDS:
         raise invalid("kind", f"must not be {shown(kind)}", f"Choose one of {', '.join(KINDS)}.")

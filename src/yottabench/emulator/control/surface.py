@@ -68,14 +68,14 @@ class Parts:
 
 
 class Control:
-    """Answers requests to paths under /_emulator/; see wire.Inside."""
+    """Answers requests to paths under /_emulator/; see wire.Inside. `routes` are by method and path, * for an id."""
 
     def __init__(self, parts: Parts) -> None:
         self._on = parts
         self._faults = parts.sources.faults
         self._snapshots = SnapshotFolder(parts.settings.data / "snapshots")
         self.ready = False
-        self._routes: dict[tuple[str, str], Callable[[_Asked], Awaitable[Any]]] = {
+        self.routes: dict[tuple[str, str], Callable[[_Asked], Awaitable[Any]]] = {
             ("GET", "live"): self._live,
             ("GET", "ready"): self._is_ready,
             ("GET", "stats"): self._stats,
@@ -103,12 +103,12 @@ class Control:
         """See wire.Inside."""
         self._on.access.check(scope)
         segments = scope["raw_path"].decode("latin-1")[len(_ROOT) :].split("/")
-        for (method, path), answer in self._routes.items():
+        for (method, path), answer in self.routes.items():
             pattern = path.split("/")
             if method == scope["method"] and _fits(segments, pattern):
                 ids = [unquote(one) for one, other in zip(segments, pattern, strict=True) if other == "*"]
                 return await answer(_Asked(scope, receive, ids))
-        paths = ", ".join(f"{method} {_ROOT}{path}" for method, path in self._routes)
+        paths = ", ".join(f"{method} {_ROOT}{path}" for method, path in self.routes)
         raise ApiError(Code.NO_SUCH_PATH, f"There is no such path here. There is: {paths}.")
 
     # ---- the server itself
