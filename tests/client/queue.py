@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import threading
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ class MemoryQueue:
         self.clock_ms = itertools.count(1705306200000)
         self.service_mode = "QUEUE"
         self.page_max = 100
+        self._lock = threading.Lock()
 
     def add(self, task_id: str, value: Any = 1, status: str = "PROCESSING", **more: Any) -> None:
         """A new task."""
@@ -46,7 +48,11 @@ class MemoryQueue:
         return [task_id for task_id, task in self.tasks.items() if task["status"] == "PROCESSING"]
 
     def handle(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request."""
+        """Answer a request; they may come from several threads."""
+        with self._lock:
+            return self._answer(request)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
         if request.method == "POST":
             return self._submit(json.loads(request.content))

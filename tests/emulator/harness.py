@@ -463,13 +463,7 @@ class Bench:
         self.driver = FakeDriver(self.network)
         loop = asyncio.get_running_loop()
         loop.getaddrinfo = _getaddrinfo  # type: ignore[method-assign] - the real one needs a thread, and time
-        with mock.patch.multiple(
-            server,
-            LoopClock=lambda *_: self.clock,
-            Writer=StepWriter,
-            SimDriver=lambda *_, **__: self.driver,
-            secrets=self.network,  # ids that are the same in every run of a test
-        ):
+        with mock.patch.multiple(server, **self._stand_ins()):
             self.emulator = server.Emulator(self.settings)
         self.api = self.emulator._api
         self.on = self.emulator._on
@@ -480,6 +474,15 @@ class Bench:
         self._ended = False
         self._sql: sqlite3.Connection | None = None
         self.emulator.open()
+
+    def _stand_ins(self) -> dict[str, Any]:
+        """What of the server's own parts is replaced."""
+        return {
+            "LoopClock": lambda *_: self.clock,
+            "Writer": StepWriter,
+            "SimDriver": lambda *_, **__: self.driver,
+            "secrets": self.network,  # ids that are the same in every run of a test
+        }
 
     async def __aenter__(self) -> Self:
         await settle()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-from tests.emulator.harness import Bench, Call, FakeClock, FakeDriver, Network, Reply, _getaddrinfo
+from tests.emulator.harness import Bench, Call, Reply
 from yottabench.clock import LoopClock
-from yottabench.emulator import http1, server
-from yottabench.emulator.settings import Settings
 
 CONTROL = "/_emulator/"
 
@@ -21,25 +17,12 @@ class LiveBench(Bench):
 
     clock: LoopClock  # type: ignore[assignment]
 
-    def __init__(
-        self, data: Path, clock: FakeClock | None = None, network: Network | None = None, **chosen: Any
-    ) -> None:
-        assert clock is None
-        self.settings = Settings(data=data, **chosen)
-        self.network = network or Network()
-        self.driver = FakeDriver(self.network)
-        asyncio.get_running_loop().getaddrinfo = _getaddrinfo  # type: ignore[method-assign]
-        with mock.patch.multiple(server, SimDriver=lambda *_, **__: self.driver):
-            self.emulator = server.Emulator(self.settings)
-        self.api = self.emulator._api
-        self.on = self.emulator._on
+    def __init__(self, data: Path, **chosen: Any) -> None:
+        super().__init__(data, **chosen)
         self.clock = self.on.clock  # type: ignore[assignment]
-        self.store = self.on.store
-        self.writer = self.on.writer  # type: ignore[assignment]
-        self._pools = mock.patch.object(http1, "Http1Pool", self.network.pool)
-        self._pools.start()
-        self._ended = False
-        self.emulator.open()
+
+    def _stand_ins(self) -> dict[str, Any]:
+        return {name: other for name, other in super()._stand_ins().items() if name not in {"LoopClock", "Writer"}}
 
     def workers_then(self, then: Callable[[Call], None] | None) -> None:
         """What workers do with a task from here on; None: they keep it until the test says what."""

@@ -108,12 +108,15 @@ def _grid(
 
 def _path(line: Line, place_x: Callable[[float], float], place_y: Callable[[float], float]) -> str:
     steps: list[str] = []
-    pen_down = False
-    for x, y in line.points:
+    pen_down = alone = False
+    for x, y in [*line.points, (0.0, None)]:
         if y is None:
-            pen_down = False
+            # A point between two gaps has no line; a stroke of no length makes it a dot.
+            steps.append("h0" if alone else "")
+            pen_down = alone = False
             continue
         steps.append(f"{'L' if pen_down else 'M'}{place_x(x):.1f} {place_y(y):.1f}")
+        alone = not pen_down
         pen_down = True
     dash = " dashed" if line.dashed else ""
     return f'<path class="line {line.colour}{dash}" d="{"".join(steps)}"/>'

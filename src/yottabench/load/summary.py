@@ -12,9 +12,9 @@ LATENCY_ROWS = (
     ("e2e_uncorrected", "  uncorrected", "sent until seen: what closed-loop tools report"),
     ("submit", "submit", "due until acknowledged"),
     ("submit_uncorrected", "  uncorrected", "sent until acknowledged"),
+    ("server", "server", "created until ended, by the server's clock"),
     ("queued", "  queued", "created until its worker began (both clocks)"),
     ("service", "  service", "the worker's own work"),
-    ("server", "server", "created until ended, by the server's clock"),
     ("detection", "detection", "ended until seen: what looking at intervals adds"),
     ("lateness", "lateness", "due until sent: the generator's own error"),
 )
