@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent.event import AsyncResult
 
 from loadtest.engine import Done, Engine, Plan, RequestListener
 from loadtest.meter import Tally
@@ -77,7 +77,7 @@ class Performer:
         self._per_user = tasks_per_user
         self._set_rate()
         self._engine.start()
-        gevent.spawn(_call_after, self._engine.finished, on_finished)
+        gevent.spawn(_call_when_through, self._engine, on_finished)
 
     def stop(self) -> None:
         """Ends the sending; returns at once."""
@@ -237,6 +237,7 @@ class Conductor:
         return {"planned": planned, "stopped_s": max(stopped), "interrupted": not asked_for}
 
 
-def _call_after(event: Event, then: Callable[[], None]) -> None:
-    event.wait()
-    then()
+def _call_when_through(engine: Engine, then: Callable[[], None]) -> None:
+    engine.finished.wait()
+    if not engine.stopped:
+        then()

@@ -109,6 +109,11 @@ class Engine:
         gc.freeze()
         self._greenlets = [gevent.spawn(self._pace), gevent.spawn(self._tick_on)]
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the sending was ended before the schedule was through."""
+        return self._stopped_s is not None
+
     def now_s(self) -> float:
         """Seconds since the start of the run."""
         return time.monotonic() - self._zero_s

@@ -81,5 +81,5 @@ def make_waiter() -> Waiter:
     """The most exact waiter that this system has."""
     try:
         return TimerWaiter()
-    except (AttributeError, OSError):
+    except (AttributeError, OSError, TypeError):
         return SpinWaiter()

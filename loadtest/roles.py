@@ -21,7 +21,7 @@ from yottabench.load.target import TargetError
 START, STOP, FINISHED, DONE = "yottabench-start", "yottabench-stop", "yottabench-finished", "yottabench-done"
 PROGRESS_EVERY_S = 5.0
 LOOK_EVERY_S = 0.1
-JOIN_AFTER_S = 1.0  # a worker that connects needs a moment before it hears messages
+GIVE_UP_AFTER_S = 1.0
 EXIT_CANNOT_RUN = 2
 
 logger = logging.getLogger("yottabench")
@@ -103,6 +103,7 @@ class HeadRole(Role):
         self._choices = choices
         self._closed = Event()
         self._closed.set()
+        self._closing = False
 
     def listen(self) -> None:
         """Joins Locust's events."""
@@ -130,7 +131,6 @@ class HeadRole(Role):
 
     def halt(self) -> None:
         """Ends the test as Locust would at its --run-time; not from inside one of Locust's own greenlets."""
-        self._closed.wait(JOIN_AFTER_S)  # a run that could not begin is stopped once Locust has begun it
         if self.environment.parsed_options.headless:
             self.runner.quit()
         else:
@@ -138,19 +138,24 @@ class HeadRole(Role):
 
     def _on_test_start(self, **_: Any) -> None:
         self._closed.wait()
+        self._closed.clear()
         try:
             choices = self._choices()
-            plans = self.conductor.open(choices, self.processes())
-            self._closed.clear()
-            self.begin(plans, choices)
+            self.begin(self.conductor.open(choices, self.processes()), choices)
         except (TargetError, ProfileError, RunDirError, OSError) as error:
             logger.error("%s", error)
             self.environment.process_exit_code = EXIT_CANNOT_RUN
-            gevent.spawn_later(JOIN_AFTER_S, self.halt)
+            # Locust begins the test all the same; it can only be stopped once it has.
+            gevent.spawn_later(GIVE_UP_AFTER_S, self.halt)
+        finally:
+            if not self.conductor.running:
+                self._closed.set()
 
     def _on_test_stop(self, **_: Any) -> None:
-        if not self.conductor.running:
+        if self._closing or not self.conductor.running:
+            self._closed.wait()
             return
+        self._closing = True
         # Until the books are closed: whatever goes wrong while closing them is no pass.
         self.environment.process_exit_code = EXIT_CANNOT_RUN
         try:
@@ -160,13 +165,14 @@ class HeadRole(Role):
             if not self.environment.parsed_options.headless:
                 logger.info("%s", summary_text(result, self.conductor.run))
         finally:
+            self._closing = False
             self._closed.set()
 
     def _on_quitting(self, **_: Any) -> None:
-        # After SIGTERM Locust fires `quitting` with the test still running.
-        if self.conductor.running and self._closed.is_set() is False:
-            self.runner.stop()
-        self._closed.wait()
+        # After SIGTERM Locust fires `quitting` with the test still running, or even still being opened.
+        while not self._closed.wait(LOOK_EVERY_S):
+            if self.conductor.running and not self._closing:
+                self.runner.stop()
 
     def _on_quit(self, **_: Any) -> None:
         if self.conductor.result is not None and self.conductor.run is not None:

@@ -15,7 +15,7 @@ from tests.conformance.schema_run import Size, run
 BY_LAW = [mutant for mutant in MUTANTS if not mutant.operations]
 BY_SCHEMA = [mutant for mutant in MUTANTS if mutant.operations]
 LAW_NAMED = {law.__name__: law for law in LAWS}
-EDGES = Size(examples=60, chains=0)
+EDGES = Size(examples=20, chains=0)
 CHAINS = Size(examples=0, chains=200, edges=False)
 
 

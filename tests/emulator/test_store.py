@@ -403,6 +403,20 @@ def test_recovery_queues_what_was_leased_without_using_an_attempt(open_store: Op
     two.close()
 
 
+def test_recovery_moves_the_counters_of_every_task_it_moves(open_store: Opener, tmp_path: Path) -> None:
+    one = open_store(tmp_path)
+    one.recover(0)
+    for endpoint_id, tasks in ((1, 3), (2, 2)):
+        seqs = [each.seq for each in one.apply([submit(f"t{n}", endpoint_id=endpoint_id) for n in range(tasks)])]
+        one.apply([lease(seq) for seq in seqs])
+    one.close()
+    two = open_store(tmp_path)
+    two.recover(1)
+    assert [two.counts(endpoint_id)[TaskState.QUEUED] for endpoint_id in (1, 2)] == [3, 2]
+    assert [two.counts(endpoint_id).get(TaskState.LEASED, 0) for endpoint_id in (1, 2)] == [0, 0]
+    two.close()
+
+
 def test_a_second_server_is_refused_until_the_first_has_closed(open_store: Opener, tmp_path: Path) -> None:
     one = open_store(tmp_path)
     with pytest.raises(StoreInUse, match="Another yottabench serves"):
@@ -874,6 +888,8 @@ class StoreMachine(RuleBasedStateMachine):
         page = self.store.tasks(endpoint_id, sorted(states), offset, limit)
         expected = self.reference.newest_first(endpoint_id, states)[offset : offset + limit]
         assert [task.seq for task in page] == [task.seq for task in expected]
+        total = len(self.reference.newest_first(endpoint_id, states))
+        assert self.store.task_page(endpoint_id, sorted(states), offset, limit) == (total, page)
 
     def teardown(self) -> None:
         self.store.close()
@@ -895,6 +911,28 @@ def test_pages_agree_with_the_reference_for_every_set_of_states_and_offset(store
         for offset in range(0, 25, 3):
             page = store.tasks(1, wanted, offset, 4)
             assert [task.task_id for task in page] == expected[offset : offset + 4]
+
+
+def test_total_and_page_are_of_one_moment_while_others_write(store: Store) -> None:
+    store.apply([submit(f"t{number}") for number in range(50)])
+    stop = threading.Event()
+
+    def write() -> None:
+        for seq in range(1, 10**9):
+            new = submit(f"n{seq}")
+            store.apply([new, new, lease(seq), submit(f"m{seq}")] if seq % 2 else [lease(seq)])
+            if stop.is_set():
+                return
+
+    writing = threading.Thread(target=write)
+    writing.start()
+    try:
+        for _ in range(100):
+            total, page = store.task_page(1, [TaskState.QUEUED], 0, 10**6)
+            assert total == len(page)
+    finally:
+        stop.set()
+        writing.join()
 
 
 # ---- of SQLite alone

@@ -278,6 +278,10 @@ async def _cancelled(running: "Iterable[asyncio.Future[Any]]") -> None:
         future.cancel()
     if still_running:
         await asyncio.wait(still_running)
+    for future in running:
+        # Errors beside the one that is raised are looked at, so that the event loop does not complain of them.
+        if not future.cancelled():
+            future.exception()
 
 
 def _keep(answer: HttpAnswer | None) -> None:

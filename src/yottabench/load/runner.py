@@ -22,7 +22,6 @@ from yottabench.load.progress import Progress
 from yottabench.load.rundir import RunDir
 from yottabench.load.summary import Result, summary_text
 from yottabench.load.target import EndpointInUse, Target, TargetError
-from yottabench.load.verdict import EXIT_INVALID
 
 LOOK_EVERY_S = 0.25
 LINE_EVERY_S = 5.0
@@ -90,13 +89,10 @@ def run(wishes: Wishes) -> int:
 
 def _check_target(host: str, endpoint_id: str | None) -> None:
     try:
-        target = Target(host)
-        try:
+        with Target(host) as target:
             target.check()
             if endpoint_id is not None:
                 target.use_endpoint(endpoint_id)
-        finally:
-            target.close()
     except TargetError as error:
         raise CannotRun(str(error)) from None
 
@@ -219,13 +215,12 @@ def _recover(folder: RunDir, say: _Say) -> Result | None:
     say.line("The load generator died; closing its books")
     meta = folder.read_meta()
     endpoint = EndpointInUse(**meta["endpoint"])
-    folder.update_meta(interrupted=True, stopped_s=_last_sent_s(folder), exit_code_of_generator=EXIT_INVALID)
+    folder.update_meta(interrupted=True, stopped_s=_last_sent_s(folder))
     try:
-        target = Target(meta["host"])
-        collect(folder, target, endpoint)
-        if endpoint.made_by_run:
-            folder.update_meta(endpoint_removed=target.remove_endpoint(endpoint.endpoint_id) is None)
-        target.close()
+        with Target(meta["host"]) as target:
+            collect(folder, target, endpoint)
+            if endpoint.made_by_run:
+                folder.update_meta(endpoint_removed=target.remove_endpoint(endpoint.endpoint_id) is None)
     except TargetError as error:
         say.line(str(error))
     return conclude(folder)

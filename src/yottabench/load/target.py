@@ -5,7 +5,8 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -71,7 +72,7 @@ def api_key_for(host: str) -> str:
 
 
 class Target:
-    """One deployment of the API, over the synchronous client. Close it after use."""
+    """One deployment of the API, over the synchronous client. Close it after use, or use it in a `with` block."""
 
     def __init__(self, host: str, timeout_s: float = 30.0) -> None:
         self.host = host
@@ -79,6 +80,12 @@ class Target:
             self._client = Client(api_key=api_key_for(host), base_url=host, timeout_s=timeout_s)
         except YottaError as error:
             raise TargetError(str(error)) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
 
     def close(self) -> None:
         """Closes the connections."""
