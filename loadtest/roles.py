@@ -139,12 +139,13 @@ class HeadRole(Role):
     def _on_test_start(self, **_: Any) -> None:
         self._closed.wait()
         self._closed.clear()
+        # Until a run is judged: whatever ends it before is no pass.
+        self.environment.process_exit_code = EXIT_CANNOT_RUN
         try:
             choices = self._choices()
             self.begin(self.conductor.open(choices, self.processes()), choices)
         except (TargetError, ProfileError, RunDirError, OSError) as error:
             logger.error("%s", error)
-            self.environment.process_exit_code = EXIT_CANNOT_RUN
             # Locust begins the test all the same; it can only be stopped once it has.
             gevent.spawn_later(GIVE_UP_AFTER_S, self.halt)
         finally:
@@ -156,8 +157,6 @@ class HeadRole(Role):
             self._closed.wait()
             return
         self._closing = True
-        # Until the books are closed: whatever goes wrong while closing them is no pass.
-        self.environment.process_exit_code = EXIT_CANNOT_RUN
         try:
             logger.info("Sending has ended; waiting for the last tasks, then asking the server what it holds")
             result = self.conductor.close(self.end())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
@@ -17,15 +18,15 @@ _runner: asyncio.Runner | None = None
 
 def run(coroutine: Any) -> Any:
     """Run on the one event loop of these tests."""
-    global _runner  # noqa: PLW0603 - one loop for all clients: their connections belong to it
+    global _runner
     if _runner is None:
         _runner = asyncio.Runner()
-    return _runner.run(coroutine)
+    return _runner.run(coroutine, context=contextvars.copy_context())
 
 
 def end_loop() -> None:
     """At the end of the session."""
-    global _runner  # noqa: PLW0603 - see above
+    global _runner
     if _runner is not None:
         _runner.close()
         _runner = None

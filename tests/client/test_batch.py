@@ -1,6 +1,7 @@
-"""A batch gives each item's result once, takes the same memory whatever its length, and goes on after an interruption."""
+"""A batch gives each result once, takes the same memory whatever its length, and goes on after an interruption."""
 
 import asyncio
+import itertools
 import json
 import random
 import threading
@@ -159,7 +160,7 @@ def test_progress_is_told_until_all_is_done(service: Service, queue: BusyQueue) 
     last = seen[-1]
     assert (last.submitted, last.open, last.refused, last.ended) == (49, 0, 1, 50)
     assert last.failed == sum(result.outcome == "FAILED" for result in results)
-    assert all(one.ended <= two.ended for one, two in zip(seen, seen[1:], strict=False))
+    assert all(one.ended <= two.ended for one, two in itertools.pairwise(seen))
 
 
 @pytest.mark.parametrize("mode", ["ALB", "CUSTOM"])
@@ -324,7 +325,10 @@ def test_a_journal_that_was_torn_is_read_to_its_last_whole_line(
         (b"hello\n", "is no journal of a batch"),
         (b"hello", "is no journal of a batch"),
         (b'{"journal":"yottabench batch","version":2,"batch":"x","endpoint":"1"}\n', "another version"),
-        (b'{"journal":"yottabench batch","version":1,"batch":"x","endpoint":"1"}\n', "belongs to a batch for endpoint 1"),
+        (
+            b'{"journal":"yottabench batch","version":1,"batch":"x","endpoint":"1"}\n',
+            "belongs to .* endpoint 1",
+        ),
         (
             b'{"journal":"yottabench batch","version":1,"batch":"x","endpoint":"' + ID.encode() + b'"}\n\n[]\n',
             "Line 2 of the journal .* is damaged",

@@ -134,9 +134,9 @@ def test_requests_go_through_the_proxy_of_the_environment(monkeypatch: pytest.Mo
 
 
 def test_no_redirect_is_followed(kind: Kind) -> None:
-    with ScriptedServer([answers(302, b"", {"Location": "http://127.0.0.1:1/"})]) as server:
-        with make(kind, KEY, server.url) as client, pytest.raises(UnreadableAnswer):
-            client.endpoints.get("1")
+    elsewhere = answers(302, b"", {"Location": "http://127.0.0.1:1/"})
+    with ScriptedServer([elsewhere]) as server, make(kind, KEY, server.url) as client, pytest.raises(UnreadableAnswer):
+        client.endpoints.get("1")
 
 
 class LightClient:
@@ -190,9 +190,13 @@ def test_a_fault_in_the_http_client_is_not_taken_for_a_fault_in_the_input(servic
     ids=["silence", "header byte by byte", "body byte by byte"],
 )
 def test_a_try_ends_in_time_whatever_the_server_does(server_does: Action, kind: Kind) -> None:
-    with ScriptedServer([server_does]) as server:
-        with make(kind, KEY, server.url, timeout_s=0.2, retries=0) as client, pytest.raises(TimedOut) as caught:
-            client.endpoints.get("1")
+    options = {"timeout_s": 0.2, "retries": 0}
+    with (
+        ScriptedServer([server_does]) as server,
+        make(kind, KEY, server.url, **options) as client,
+        pytest.raises(TimedOut) as caught,
+    ):
+        client.endpoints.get("1")
     assert caught.value.may_have_taken_effect is True
 
 
@@ -205,9 +209,12 @@ def test_a_connection_is_used_again(kind: Kind) -> None:
 
 
 def test_one_client_serves_many_threads() -> None:
-    with ScriptedServer([], otherwise=answers(200, success(ENDPOINT))) as server, Client(KEY, server.url) as client:
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda _: client.endpoints.get("1").id, range(80)))
+    with (
+        ScriptedServer([], otherwise=answers(200, success(ENDPOINT))) as server,
+        Client(KEY, server.url) as client,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        found = list(pool.map(lambda _: client.endpoints.get("1").id, range(80)))
     assert found == [ENDPOINT["id"]] * 80
 
 
@@ -226,7 +233,6 @@ def test_an_async_client_outlives_its_loop() -> None:
 
 def test_httpx_does_where_aiohttp_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with ScriptedServer([answers(200, success(ENDPOINT))]) as server:
-        with make("async", KEY, server.url) as client:
-            assert client.endpoints.get("1").id == ENDPOINT["id"]
+    with ScriptedServer([answers(200, success(ENDPOINT))]) as server, make("async", KEY, server.url) as client:
+        assert client.endpoints.get("1").id == ENDPOINT["id"]
     assert b"aiohttp" not in server.requests[0]

@@ -83,7 +83,7 @@ def test_all_that_are_still_open_are_named_at_the_end(service: Service, queue: M
     queue.end("t3")
     waiting = service.client().tasks.wait_many(ID, [f"t{number}" for number in range(20)], timeout_s=30)
     assert next(waiting).task_id == "t3"
-    with pytest.raises(WaitTimedOut, match="19 tasks are still open after 30 s: t0, t1, t2, t4, t5, ...") as caught:
+    with pytest.raises(WaitTimedOut, match=r"19 tasks are still open after 30 s: t0, t1, t2, t4, t5, \.\.\.") as caught:
         next(waiting)
     assert set(caught.value.open_ids) == {f"t{number}" for number in range(20)} - {"t3"}
     assert caught.value.task.status == "PROCESSING"
@@ -139,7 +139,8 @@ def test_nothing_is_lost_among_failures(outputs: bool, seed: int, count: int, ki
 
     def answer(request: httpx.Request) -> Any:
         if request.method == "GET" and len(service.requests) > 1 and chance.random() < 0.3:
-            return chance.choice([httpx.ReadError("reset"), httpx.Response(502), httpx.Response(200), refusal(429, 429)])
+            faults = [httpx.ReadError("reset"), httpx.Response(502), httpx.Response(200), refusal(429, 429)]
+            return chance.choice(faults)
         return queue.handle(request)
 
     as_time_goes_by(service, some_end)

@@ -101,9 +101,7 @@ def test_what_stays_in_a_filtered_list_is_given_once_while_others_come_and_go(
 
 @settings(max_examples=100)
 @for_all(seed=st.integers(0, 2**32), count=st.integers(0, 300), kind=st.sampled_from(KINDS))
-def test_what_stays_is_given_once_while_others_enter_the_list_in_its_middle(
-    seed: int, count: int, kind: Kind
-) -> None:
+def test_what_stays_is_given_once_while_others_enter_the_list_in_its_middle(seed: int, count: int, kind: Kind) -> None:
     chance, queue = random.Random(seed), MemoryQueue()
     for number in range(count):
         queue.add(f"t{number}", status=chance.choice(["SUCCESS", "PROCESSING"]))

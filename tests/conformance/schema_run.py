@@ -117,7 +117,7 @@ def _config(stage: Stage, size: Size, stop_at_first: bool) -> Config:
                 "examples": {"enabled": size.edges},
                 "coverage": {"enabled": size.edges},
                 "fuzzing": {"enabled": size.examples > 0},
-                "stateful": {"enabled": size.chains > 0, "generation": {"max-examples": max(1, size.chains)}},
+                "stateful": {"enabled": size.chains > 0, "generation": {"max-examples": max(1, size.chains), "mode": "positive"}},
             },
         }
     )

@@ -10,7 +10,7 @@ CHAINS = Size(examples=0, chains=60 if FULL else 8, edges=False)
 # What the hooks aim at is there, so nearly all that is valid succeeds; a lower share would mean that requests no longer
 # get past the lookup of an endpoint, and that their refusals prove nothing.
 SHARE_MIN = 0.95
-TRIED_MIN = 8
+TRIED_MIN = 5
 OPERATIONS = sorted(one["operationId"] for _, _, one in operations())
 # Made by nothing, listed by nothing that a chain could start from.
 NEVER_LINKED = {"createEndpoint", "listEndpoints"}

@@ -23,6 +23,7 @@ from yottabench.emulator import http1, server
 from yottabench.emulator.drivers.base import LogLine, WorkerSpec, WorkerStartError
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.store.base import Command, Store, StoreError
+from yottabench.emulator.store.sqlite import SqliteStore
 from yottabench.emulator.store.writer import Writer
 
 START_MS = 1_800_000_000_000
@@ -101,6 +102,18 @@ class FakeClock:
             run()
             await settle()
         self.ms = max(self.ms, until_ms)
+
+
+# ---- the store
+
+
+class QuickStore(SqliteStore):
+    """The real store without its syncs, which only a power loss could tell from it, and which are slow."""
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = super()._connect()
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
 
 
 # ---- the writer
@@ -479,6 +492,7 @@ class Bench:
         """What of the server's own parts is replaced."""
         return {
             "LoopClock": lambda *_: self.clock,
+            "SqliteStore": QuickStore,
             "Writer": StepWriter,
             "SimDriver": lambda *_, **__: self.driver,
             "secrets": self.network,  # ids that are the same in every run of a test

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.emulator.harness import Call, FakeClock, Peer, StepWriter, settle
+from tests.emulator.harness import Call, FakeClock, Peer, QuickStore, StepWriter, settle
 from yottabench.emulator import dispatch, http1, limits
 from yottabench.emulator.dispatch import Dispatcher, ReadyWorker, ended_by, forwarded_headers
 from yottabench.emulator.settings import Settings
@@ -29,7 +29,6 @@ from yottabench.emulator.store.base import (
     Task,
     TaskState,
 )
-from yottabench.emulator.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +51,7 @@ class Floor:
     def __init__(self, data: Path, clock: FakeClock | None = None, **chosen: Any) -> None:
         self.settings = Settings(data=data, **chosen)
         self.clock = clock or FakeClock()
-        self.store = SqliteStore(data)
+        self.store = QuickStore(data)
         self.store.recover(self.clock.now_ms())
         self.writer = StepWriter(self.store, asyncio.get_running_loop(), self.clock)
         self.stats = Stats()

@@ -205,11 +205,11 @@ def test_an_endpoint_that_is_not_deleted_never_goes(store: Store) -> None:
 
 _TASKS = st.lists(
     st.tuples(st.integers(0, 20), st.sampled_from(["open", "leased", "waiting", "failed", "due", "acked", "given up"])),
-    max_size=25,
+    max_size=14,
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(tasks=_TASKS, before_ms=st.integers(0, 40), portion=st.integers(1, 30))
 def test_what_stays_is_what_must_stay_and_the_counters_know_it(
     tmp_path_factory: pytest.TempPathFactory, tasks: list[tuple[int, str]], before_ms: int, portion: int

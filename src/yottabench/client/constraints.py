@@ -13,19 +13,20 @@ INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
 
 _SHOWN_CHARS = 60
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9@._-]*")
-_VISIBLE = re.compile(r"[!-~]*")
-_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_VARIABLE_NAME = re.compile(r"[^=\0]+")
-_NO_NUL = re.compile(r"[^\0]*")
-_TASK_ID = re.compile(r"[A-Za-z0-9_]+")
-_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
-_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
+# Texts, not compiled patterns: `re` compiles and keeps them at their first use, which keeps importing quick.
+_NAME = r"[A-Za-z][A-Za-z0-9@._-]*"
+_VISIBLE = r"[!-~]*"
+_PLACE = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_PROTOCOL = r"[A-Za-z][A-Za-z0-9+.-]*"
+_VARIABLE_NAME = r"[^=\0]+"
+_NO_NUL = r"[^\0]*"
+_TASK_ID = r"[A-Za-z0-9_]+"
+_PATH = r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*"
+_KEY = r"[!-~](?:[ -~]*[!-~])?"
+_HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_HEADER_VALUE = r"(?:[!-~](?:[\t -~]*[!-~])?)?"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
-_URL = re.compile(
+_URL = (
     rf"[Hh][Tt][Tt][Pp][Ss]?://(?:{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::([1-9][0-9]{{0,4}}))?"
     r"(?:[/?#][!-~]*)?"
 )
@@ -243,7 +244,7 @@ def _process_uri(body: Body) -> None:
 def _webhook(body: Body) -> None:
     hint = "Send an http or https URL with a host, such as https://example.com/hook, without user name or password."
     url = _text(body, "webhook", 512, hint)
-    match = _URL.fullmatch(url)
+    match = re.fullmatch(_URL, url)
     if match is None or int(match[1] or 80) > 65535:
         _refuse("webhook", f"must not be {_shown(url)}", hint)
 
@@ -257,7 +258,7 @@ def _headers(body: Body) -> None:
     if len(headers) > 64:
         _refuse("headers", "must have at most 64 entries", hint)
     for name in headers:
-        if len(name) > 128 or _HEADER_NAME.fullmatch(name) is None:
+        if len(name) > 128 or re.fullmatch(_HEADER_NAME, name) is None:
             _refuse("headers", f"must not have a header named {_shown(name)}", hint)
         _text(headers, name, 8192, hint, _HEADER_VALUE, where="headers.", secret=True)
 
@@ -306,7 +307,7 @@ def _text(
     name: str,
     longest: int,
     hint: str,
-    pattern: re.Pattern[str] | None = None,
+    pattern: str | None = None,
     *,
     where: str = "",
     shortest: int = 0,
@@ -317,7 +318,7 @@ def _text(
         _refuse(where + name, f"must be a text, but is {_kind(value)}", hint)
     if len(value) > longest:
         _refuse(where + name, f"must have at most {longest} characters, but has {len(value)}", hint)
-    if len(value) < shortest or (pattern is not None and pattern.fullmatch(value) is None):
+    if len(value) < shortest or (pattern is not None and re.fullmatch(pattern, value) is None):
         _refuse(where + name, "has characters that are not allowed" if secret else f"must not be {_shown(value)}", hint)
     return value
 

@@ -4,7 +4,6 @@ A plan is a generator. It yields an Effect, is sent the outcome (of a Try the da
 returns its result. Both clients carry out the same plans, so neither has rules of its own.
 """
 
-import asyncio
 import logging
 import random
 import ssl
@@ -69,6 +68,13 @@ def _new_task_id() -> str:
     return uuid.uuid4().hex
 
 
+async def _sleep_async(seconds: float) -> None:
+    # Imported here: who only blocks does without it, and it takes as long to import as all else together.
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
 @attrs.frozen(kw_only=True)
 class Retries:
     """When and how often a call is tried again.
@@ -99,7 +105,7 @@ class Rules:
     retries: Retries = attrs.field(factory=Retries)
     now_s: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep
+    sleep_async: Callable[[float], Awaitable[None]] = _sleep_async
     chance: random.Random = attrs.field(factory=random.Random)
     new_task_id: Callable[[], str] = _new_task_id
 

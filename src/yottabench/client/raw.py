@@ -6,7 +6,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 import attrs
 
-from yottabench.client.drivers import last_answer
+from yottabench.client.driving import last_answer
 from yottabench.client.transport import HttpAnswer
 
 P = ParamSpec("P")

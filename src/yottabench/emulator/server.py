@@ -233,4 +233,9 @@ def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> 
             loop.remove_reader(0)
             ended()
 
-    loop.add_reader(0, read)
+    try:
+        loop.add_reader(0, read)
+    except OSError as error:  # a file or /dev/null, which have no end to wait for, or nothing at all
+        raise CannotServe(
+            f"--end-with-stdin cannot watch this standard input ({error.strerror}). Give it a pipe, or leave it out."
+        ) from None

@@ -94,7 +94,7 @@ class Target:
     def check(self) -> None:
         """Asks for the list of endpoints. Raises TargetError when nothing useful answers."""
         try:
-            self._client.endpoints.list()
+            self._client.endpoints.list(max_retries=0)
         except ConnectionFailed as error:
             hint = (
                 "Start the emulator with `yottabench serve`, or give --host."

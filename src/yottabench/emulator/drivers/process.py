@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Self, cast
@@ -121,9 +122,10 @@ class WorkerProcess(asyncio.SubprocessProtocol):
             self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
-        if self._transport is not None:
+        # Not by the transport: asyncio's polls the process first, which may take the exit code away from its watcher.
+        if self._transport is not None and self._transport.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
-                self._transport.send_signal(number)
+                os.kill(self._transport.get_pid(), number)
 
     # What the transport calls.
 

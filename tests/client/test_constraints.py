@@ -1,0 +1,217 @@
+"""What is refused here before anything is sent is what the emulator refuses, in the same words."""
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import assume
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from tests import strategies
+from tests.client.service import ENDPOINT, ID, TASK, Service
+from yottabench.client import InvalidArgument, constraints
+from yottabench.emulator import requests as server
+from yottabench.emulator.app import ENDPOINT_STATUSES, WORKER_STATUSES
+from yottabench.emulator.codes import ApiError
+from yottabench.emulator.log_query import InvalidLogQuery, parse_log_query
+from yottabench.emulator.store.base import EndpointSpec
+
+CREATE = {
+    "name": "a",
+    "image": "b",
+    "resources": [{"region": "us-east-1", "gpuType": "NVIDIA_L4_24G", "gpuCount": 1}],
+    "workers": 1,
+    "containerVolumeInGb": 20,
+    "serviceMode": "QUEUE",
+}
+OLD: EndpointSpec = server.read_create(json.dumps(CREATE).encode())
+# One field has two names on the wire; the client's arguments know one.
+ALIASES = {"envVars", "credentialId", "containerRegistryAuthId"}
+
+
+def words(check: Callable[[], object]) -> str | None:
+    """What a check says against something; None when it has nothing against it."""
+    try:
+        check()
+    except InvalidArgument as error:
+        return str(error)
+    except ApiError as error:
+        return error.message
+    return None
+
+
+def both(here: Callable[[Any], object], there: Callable[[bytes], object], body: Any) -> tuple[str | None, str | None]:
+    return words(lambda: here(copy.deepcopy(body))), words(lambda: there(json.dumps(body).encode()))
+
+
+def without_aliases(body: dict[str, Any], *kept: str) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in ALIASES or name in kept}
+
+
+@for_all(st.one_of(strategies.create_requests(), strategies.invalid_create_requests()))
+def test_create_is_refused_in_the_servers_words(body: dict[str, Any]) -> None:
+    body = without_aliases(body, "containerRegistryAuthId")
+    ours, theirs = both(constraints.check_create, server.read_create, body)
+    assert ours == theirs
+
+
+@for_all(st.one_of(strategies.update_requests(), strategies.invalid_update_requests()))
+def test_update_is_refused_in_the_servers_words(body: dict[str, Any]) -> None:
+    body = without_aliases(body, "credentialId")
+    ours, theirs = both(constraints.check_update, lambda sent: server.read_update(sent, OLD), body)
+    assert ours == theirs
+
+
+@for_all(st.one_of(strategies.submit_requests(), strategies.invalid_submit_requests()))
+def test_submit_is_refused_in_the_servers_words(body: dict[str, Any]) -> None:
+    ours, theirs = both(constraints.check_submit, server.read_submit, body)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("fields", "whole", "here", "there", "skipped"),
+    [
+        (strategies.CREATE_FIELDS, CREATE, constraints.check_create, server.read_create, ALIASES),
+        (
+            strategies.UPDATE_FIELDS,
+            CREATE,
+            constraints.check_update,
+            lambda sent: server.read_update(sent, OLD),
+            ALIASES,
+        ),
+        (
+            strategies.SUBMIT_FIELDS,
+            {"input": 1, "workerPort": 1, "processUri": "/"},
+            constraints.check_submit,
+            server.read_submit,
+            set(),
+        ),
+    ],
+    ids=["create", "update", "submit"],
+)
+def test_both_sides_of_every_bound_are_judged_alike(
+    fields: dict[str, Any], whole: dict[str, Any], here: Any, there: Any, skipped: set[str]
+) -> None:
+    refused = 0
+    for name in sorted(set(fields) - skipped):
+        for value in (*fields[name].good, *fields[name].bad):
+            ours, theirs = both(here, there, {**whole, name: value})
+            assert ours == theirs, (name, value)
+            refused += ours is not None
+    assert refused > 50
+
+
+@for_all(st.one_of(st.text(max_size=25), st.from_regex(r"[0-9]{1,22}", fullmatch=True)))
+def test_endpoint_ids_are_refused_in_the_servers_words(text: str) -> None:
+    assert words(lambda: constraints.check_endpoint_id(text)) == words(lambda: server.endpoint_id(text))
+
+
+@for_all(st.text(max_size=70), st.sampled_from([("taskId", 255), ("workerId", 64)]))
+def test_other_ids_are_refused_in_the_servers_words(text: str, which: tuple[str, int]) -> None:
+    name, longest = which
+    for value in (text, "x" * longest, "x" * (longest + 1)):
+        ours = words(lambda value=value: constraints.check_path_id(name, value, longest))
+        assert ours == words(lambda value=value: server.path_id(value, name, longest))
+
+
+@for_all(st.integers(-(10**19), 10**19), st.sampled_from([(1, 100), (0, 1000), (1, 2**31 - 1)]))
+def test_numbers_in_queries_are_refused_in_the_servers_words(value: int, bounds: tuple[int, int]) -> None:
+    for number in (value, bounds[0] - 1, bounds[0], bounds[1], bounds[1] + 1):
+        ours = words(lambda number=number: constraints.check_query_integer("count", number, *bounds))
+        query = {"count": [str(number)]}
+        assert ours == words(lambda query=query: server.query_integer(query, "count", *bounds, None))
+
+
+@for_all(st.lists(st.one_of(st.sampled_from(WORKER_STATUSES), st.text(max_size=5)), min_size=1, max_size=3))
+def test_status_lists_are_refused_in_the_servers_words(statuses: list[str]) -> None:
+    text = ",".join(statuses)
+    for known, of_workers in ((ENDPOINT_STATUSES, False), (WORKER_STATUSES, True)):
+        ours = words(lambda of_workers=of_workers: constraints.check_status_list(text, of_workers=of_workers))
+        assert ours == words(lambda known=known: server.query_statuses({"statusList": [text]}, known))
+
+
+@for_all(
+    st.fixed_dictionaries(
+        {"pageSize": st.integers(-1, 1002).map(str), "direction": st.sampled_from(["Forward", "Backward", "forward"])},
+        optional={
+            "keyword": st.one_of(st.text(max_size=5), st.just("x" * 1024), st.just("x" * 1025)),
+            "searchAfterTime": st.just("1705306215123"),
+            "searchAfterOffset": st.one_of(st.integers(-1, 2**63).map(str), st.just("x")),
+        },
+    )
+)
+def test_log_queries_are_refused_in_the_servers_words(params: dict[str, str]) -> None:
+    try:
+        parse_log_query(params)
+        theirs = None
+    except InvalidLogQuery as error:
+        theirs = str(error)
+    assert words(lambda: constraints.check_log_query(params)) == theirs
+
+
+@for_all(st.data())
+def test_no_valid_call_is_refused_and_no_invalid_one_sent(data: st.DataObject) -> None:
+    body = data.draw(st.one_of(strategies.submit_requests(), strategies.invalid_submit_requests()))
+    assume(all(name in body for name in strategies.SUBMIT_REQUIRED))
+    # An argument that is None is one that was not given.
+    assume(all(body.get(name, 1) is not None for name in ("taskId", "webhook", "webhookAuthKey", "headers")))
+    service = Service().gives({"taskId": "x"})
+    refused = words(
+        lambda: service.client().tasks.submit(
+            ID,
+            body["input"],
+            worker_port=body["workerPort"],
+            process_uri=body["processUri"],
+            task_id=body.get("taskId"),
+            webhook=body.get("webhook"),
+            webhook_auth_key=body.get("webhookAuthKey"),
+            headers=body.get("headers"),
+        )
+    )
+    assert refused == words(lambda: server.read_submit(json.dumps(body).encode()))
+    assert (refused is None) == (len(service.requests) == 1)
+
+
+CALLS: list[tuple[str, Callable[[Any], Any]]] = [
+    ("id must be 1 to 19 digits", lambda c: c.endpoints.get("x")),
+    ("id must be 1 to 19 digits", lambda c: c.tasks.submit("1" * 20, 1, worker_port=1, process_uri="/")),
+    ("taskId must be 1 to 255", lambda c: c.tasks.get(ID, "a/b")),
+    ("taskId must be 1 to 255", lambda c: c.tasks.wait(ID, "a b")),
+    ("taskId must be 1 to 255", lambda c: list(c.tasks.wait_many(ID, ["a", "a b"]))),
+    ("workerId must be 1 to 64", lambda c: c.workers.logs(ID, "a.b")),
+    ("count must be between 0 and 1000, but is 1001", lambda c: c.endpoints.scale(ID, 1001)),
+    ("count must be an integer, but is '4'", lambda c: c.endpoints.scale(ID, "4")),
+    ("pageSize must be between 1 and 100, but is 0", lambda c: c.tasks.list(ID, page_size=0)),
+    ("pageNumber must be between 1", lambda c: c.tasks.list(ID, page_number=0)),
+    ("status must not be 'DONE'", lambda c: c.tasks.list(ID, status="DONE")),
+    ("status must not be 'DONE'", lambda c: list(c.tasks.iterate(ID, status="DONE"))),
+    ("statusList must not hold 'UP'", lambda c: c.endpoints.list(statuses=["UP"])),
+    ("statusList must not hold 'UP'", lambda c: c.workers.list(ID, statuses="UP")),
+    ("pageSize must be an integer from 1 to 1000", lambda c: c.workers.logs(ID, "7", page_size=1001)),
+    ("direction must be Forward", lambda c: c.workers.logs(ID, "7", direction="up")),
+]
+
+
+@pytest.mark.parametrize(("said", "call"), CALLS)
+def test_each_call_checks_what_it_is_given_unless_told_not_to(
+    said: str, call: Callable[[Any], Any], service: Service
+) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        call(service.client())
+    assert service.requests == []
+    lenient = service.gives([ENDPOINT]).client(local_checks=False)
+    words(lambda: _try(call, lenient))
+    assert len(service.requests) >= 1
+    assert TASK["taskId"]
+
+
+def _try(call: Callable[[Any], Any], client: Any) -> None:
+    try:
+        call(client)
+    except InvalidArgument:
+        raise
+    except Exception as error:
+        assert "the answer does not have the documented form" in str(error)  # noqa: PT017 -- one answer fits not all
