@@ -34,7 +34,8 @@ def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def _staged(keys_file: Path, *options: str) -> Iterator[Stage]:
+def staged(keys_file: Path, *options: str) -> Iterator[Stage]:
+    """A stage on an emulator of its own."""
     with (
         emulator("--keys-file", str(keys_file), *options) as url,
         contextlib.closing(Api(url, KEY)) as ours,
@@ -51,7 +52,7 @@ def stages(keys_file: Path) -> Iterator[Stages]:
 
         def of(style: str) -> Stage:
             if style not in made:
-                made[style] = stack.enter_context(_staged(keys_file, "--error-style", style))
+                made[style] = stack.enter_context(staged(keys_file, "--error-style", style))
             return made[style]
 
         yield of

@@ -100,6 +100,8 @@ def run(
 
 def _config(stage: Stage, size: Size, stop_at_first: bool) -> Config:
     whole: dict[str, Any] = {"max-failures": 1} if stop_at_first else {"continue-on-failure": True}
+    # A request that is refused ends its chain, so these are all valid.
+    chained = {"max-examples": max(1, size.chains), "mode": "positive"}
     return Config.from_dict(
         {
             **whole,
@@ -117,7 +119,7 @@ def _config(stage: Stage, size: Size, stop_at_first: bool) -> Config:
                 "examples": {"enabled": size.edges},
                 "coverage": {"enabled": size.edges},
                 "fuzzing": {"enabled": size.examples > 0},
-                "stateful": {"enabled": size.chains > 0, "generation": {"max-examples": max(1, size.chains), "mode": "positive"}},
+                "stateful": {"enabled": size.chains > 0, "generation": chained},
             },
         }
     )
@@ -265,6 +267,9 @@ def _spare_the_stage(case: Case, stage: Stage) -> None:
 def _tame(body: dict[str, Any], chained: bool) -> bool:
     """Few workers, whose statuses are told to nobody elsewhere. True when something changed."""
     tamed = _cap(body, "workers", WORKERS_AT_MOST if chained else 0)
+    if chained and body.get("serviceMode") in ("ALB", "CUSTOM"):
+        body["serviceMode"] = "QUEUE"  # the others take no tasks, which a link cannot know
+        tamed = True
     if chained and isinstance(body.get("webhook"), str):
         body["webhook"] = NOBODY
         tamed = True

@@ -267,7 +267,7 @@ async def test_delivered_means_what_the_setting_says(
         "https://93.184.216.34/",
         "http://both.example/",
         "http://10.0.0.1:80/",
-        "http://169.254.169.254/latest",
+        "http://169.254.1.1/latest",
         "http://0.0.0.0:9000/",
         "http://[::]:9000/",
     ],

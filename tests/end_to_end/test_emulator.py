@@ -201,13 +201,16 @@ def test_a_task_goes_through_a_real_worker_and_comes_back(serve: Serve) -> None:
     assert server.data("GET", f"/{endpoint_id}/tasks/count") == {"processing": 0}
     (pid, other) = server.worker_pids(endpoint_id, 2)
     assert pid != other
-    lines = [
-        entry["log"]
-        for worker in server.data("GET", f"/{endpoint_id}/workers")
-        for entry in server.data("GET", f"/{endpoint_id}/workers/{worker['id']}/logs?keyword=task%3D")["logs"]
-    ]
-    assert len(lines) == 1
-    assert lines[0].startswith("task=t1 attempt=1 path=/run status=200")
+
+    def logged() -> list[str]:
+        return [
+            entry["log"]
+            for worker in server.data("GET", f"/{endpoint_id}/workers")
+            for entry in server.data("GET", f"/{endpoint_id}/workers/{worker['id']}/logs?keyword=task%3D")["logs"]
+        ]
+
+    (line,) = until(logged)
+    assert line.startswith("task=t1 attempt=1 path=/run status=200")
 
 
 def test_a_task_can_say_what_its_simulated_worker_does(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from yottabench.emulator.settings import DeliveredStatus, DuplicateTask, ErrorStyle, Limits, Settings
+from yottabench.emulator.settings import DeliveredStatus, DuplicateTask, Egress, ErrorStyle, Limits, Settings
 
 LOCAL_HINT = "No keys are set: any X-Api-Key is accepted, and each key sees only its own endpoints."
 
@@ -72,6 +72,9 @@ def serve(
     drain_s: Annotated[float, typer.Option(min=0, help="Seconds that a worker that is to go has for its task.")] = 30.0,
     webhook_retry: Annotated[str, typer.Option(help="Seconds between the sends of a webhook.")] = "60,300,900",
     webhook_timeout_s: Annotated[float, typer.Option(min=0.01, help="Seconds that a receiver has to answer.")] = 10.0,
+    egress: Annotated[
+        Egress, typer.Option(help="Where webhooks may go: loopback, or public addresses too.")
+    ] = "loopback",
     webhook_allow: Annotated[
         list[str] | None, typer.Option(help="Host besides loopback that webhooks may go to; repeatable.")
     ] = None,
@@ -127,6 +130,7 @@ def serve(
         drain_s=drain_s,
         webhook_retry_s=_ladder(webhook_retry),
         webhook_timeout_s=webhook_timeout_s,
+        egress=egress,
         webhook_allow=tuple(webhook_allow or ()),
         api_keys=_keys(keys_file),
         control_key=_control_key(control_key_file),

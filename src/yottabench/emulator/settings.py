@@ -7,6 +7,7 @@ import attrs
 
 DeliveredStatus = Literal["webhook", "worker", "sample"]
 DuplicateTask = Literal["reject", "first-wins"]
+Egress = Literal["loopback", "public"]
 ErrorStyle = Literal["status", "envelope200"]
 Limits = Literal["off", "documented"]
 
@@ -44,6 +45,9 @@ class Settings:
     webhook_retry_s: tuple[float, ...] = (60.0, 300.0, 900.0)
     """Seconds between the sends of a webhook that is not acknowledged: the 2nd comes after the first figure."""
     webhook_timeout_s: float = 10.0
+    egress: Egress = "loopback"
+    """Where webhooks may go: this machine's `loopback` alone, or also `public` (global) addresses; in both cases to the
+    hosts of `webhook_allow`."""
     webhook_allow: tuple[str, ...] = ()
     """Hosts, besides those of this machine's loopback, that webhooks may be sent to."""
     api_keys: frozenset[str] = attrs.field(default=frozenset(), repr=False)

@@ -24,7 +24,7 @@ from yottabench.emulator.limits import (
     DELIVERY_WINDOW,
     STORE_RETRY_MS,
 )
-from yottabench.emulator.settings import Settings
+from yottabench.emulator.settings import Egress, Settings
 from yottabench.emulator.stats import Stats
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import (
@@ -261,7 +261,7 @@ class _Destination:
     async def _pool(self) -> http1.Http1Pool:
         """Resolved for every send, and connected to the address that was checked: a name that changes gains nothing."""
         scheme, host, port = self._address
-        ip = await allowed_address(host, port, self._settings.webhook_allow)
+        ip = await allowed_address(host, port, self._settings.webhook_allow, self._settings.egress)
         pool = self._pools.get(ip)
         if pool is None:
             tls = ssl.create_default_context() if scheme == "https" else None
@@ -279,8 +279,14 @@ class EgressRefused(Exception):
     """The address is not one that this server may send webhooks to."""
 
 
-async def allowed_address(host: str, port: int, allowed: tuple[str, ...]) -> str:
-    """One address of `host` that may be connected to: loopback, or any when `host` is allowed by name.
+# Where clouds answer whoever asks from inside with credentials: never, not even when allowed by name.
+_METADATA = frozenset(
+    ipaddress.ip_address(text) for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
+)
+
+
+async def allowed_address(host: str, port: int, allowed: tuple[str, ...], egress: Egress = "loopback") -> str:
+    """One address of `host` that may be connected to: loopback, with egress `public` any global one, or any allowed.
 
     Raises EgressRefused, or http1.ConnectFailed when the name is unknown. The default keeps a replayed trace from
     reaching the receivers of the real service.
@@ -290,9 +296,22 @@ async def allowed_address(host: str, port: int, allowed: tuple[str, ...]) -> str
     except (OSError, UnicodeError) as error:
         raise http1.ConnectFailed(f"The name {host} is unknown: {error}") from error
     ips = [str(entry[4][0]) for entry in found]
-    if host not in allowed and not all(ipaddress.ip_address(ip.split("%")[0]).is_loopback for ip in ips):
+    addresses = [_unmapped(ip) for ip in ips]
+    if any(address in _METADATA for address in addresses):
+        raise EgressRefused(f"{host} is an address of a cloud's metadata service, which no webhook may reach.")
+    if host in allowed or all(address.is_loopback for address in addresses):
+        return ips[0]
+    if egress == "loopback":
         raise EgressRefused(f"{host} is not on this machine's loopback. Allow it with --webhook-allow {host}.")
+    if not all(address.is_global for address in addresses):
+        raise EgressRefused(f"{host} has an address that is not public. Allow it with --webhook-allow {host}.")
     return ips[0]
+
+
+def _unmapped(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(ip.split("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 # Of a URL that was validated when it came in. urlsplit is stricter: it raises for brackets without an IPv6 address in
