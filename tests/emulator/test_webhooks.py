@@ -371,6 +371,67 @@ async def test_more_deliveries_than_the_window_holds_are_each_sent_once(
     assert deliveries(bench) == [(2, 1)] * 25
 
 
+async def test_the_retries_of_a_receiver_that_is_down_delay_no_other_even_when_they_fill_the_window(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "DELIVERY_WINDOW", 6)
+    alive = bench.network.receiver(9000, then=accept)
+    endpoint_id = await bench.endpoint()
+    for number in range(15):
+        await done(bench, endpoint_id, taskId=f"down{number}", webhook="http://127.0.0.1:9001/")
+    await done(bench, endpoint_id, taskId="alive")
+    assert [call.json["user_task_id"] for call in alive.all_calls] == ["alive"]
+    assert len(bench.on.outbox._held) <= 6
+    # Nor are those retries lost: each is made at its time.
+    at_s: dict[str, list[float]] = {}
+    down = bench.network.receiver(9001)
+
+    def note(call: Call) -> None:
+        at_s.setdefault(call.json["user_task_id"], []).append((bench.clock.ms - START_MS) / 1000)
+        decline(call)
+
+    down.then = note
+    await bench.clock.advance(100_000)
+    assert at_s == {f"down{number}": [60, 360, 1260] for number in range(15)}
+    assert deliveries(bench) == [(3, 4)] * 15 + [(2, 1)]
+
+
+async def test_a_restart_with_more_retries_than_the_window_holds_makes_each_at_its_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "DELIVERY_WINDOW", 6)
+    endpoint_id = await bench.endpoint()
+    for number in range(15):
+        await done(bench, endpoint_id, taskId=f"t{number}")
+    await bench.crash()
+    receiver = bench.network.receiver(9000, then=accept)
+    async with await bench.again() as again:
+        await again.clock.advance(59)
+        assert receiver.all_calls == []
+        await again.clock.advance(1)
+        assert sorted(call.json["user_task_id"] for call in receiver.all_calls) == sorted(f"t{n}" for n in range(15))
+
+
+async def test_an_outbox_that_cannot_be_read_now_is_read_later(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "DELIVERY_WINDOW", 4)
+    receiver = bench.network.receiver()
+    endpoint_id = await bench.endpoint()
+    for number in range(10):
+        await done(bench, endpoint_id, taskId=f"t{number}")
+    with monkeypatch.context() as broken:
+
+        def unreadable(limit: int) -> None:
+            raise StoreError("disk I/O error")
+
+        broken.setattr(bench.store, "due_deliveries", unreadable)
+        for call in receiver.calls:
+            call.reply(200)
+        await settle()
+    receiver.then = accept
+    await bench.clock.advance(10)
+    assert deliveries(bench) == [(2, 1)] * 10
+
+
 # ---- a store that fails, and restarts
 
 

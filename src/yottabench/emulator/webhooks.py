@@ -68,7 +68,10 @@ class Outbox:
         self._stats = stats
         self._faults = faults
         self._held: dict[int, _Held] = {}
+        self._waiting = 0  # of those held: how many wait for a time
         self._spilled = True  # a store that was opened may hold deliveries
+        self._wake: Timer | None = None  # when the first of those that were left in the store is due
+        self._wake_ms = 0
         self._destinations: dict[Address, _Destination] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -77,17 +80,27 @@ class Outbox:
         """Take up what the store holds; called at start, and whenever the window has room again."""
         if self._closed:
             return
-        due = self._store.due_deliveries(DELIVERY_WINDOW)
-        self._spilled = len(due) == DELIVERY_WINDOW
+        try:
+            due = self._store.due_deliveries(DELIVERY_WINDOW)
+        except StoreError as error:
+            _log.error("The outbox cannot be read now. %s", error)
+            self._leave(self._clock.now_ms() + STORE_RETRY_MS)
+            return
+        self._spilled = False
         for delivery in due:
-            self._hold(delivery)
+            self.add(delivery)
+        if len(due) == DELIVERY_WINDOW:
+            self._leave(due[-1].next_ms)
 
     def add(self, delivery: DueDelivery) -> None:
         """A delivery that was just made durable."""
-        if len(self._held) >= DELIVERY_WINDOW:
-            self._spilled = True
-            return
-        self._hold(delivery)
+        # What waits for its time gets half of the window: a receiver that is down must not fill it with its retries.
+        waits = delivery.next_ms > self._clock.now_ms()
+        room = len(self._held) < DELIVERY_WINDOW and (not waits or self._waiting < DELIVERY_WINDOW // 2)
+        if room or delivery.id in self._held:
+            self._hold(delivery)
+        else:
+            self._leave(delivery.next_ms)
 
     def resend(self, delivery: DueDelivery) -> None:
         """A delivery that was just made due again on request, whatever it waited for."""
@@ -104,6 +117,7 @@ class Outbox:
             held = self._held.pop(delivery_id, None)
             if held is not None and held.timer is not None:
                 held.timer.cancel()
+                self._waiting -= 1
             if held is not None and held.sending is not None:
                 held.sending.cancel()
 
@@ -135,21 +149,38 @@ class Outbox:
         else:
             self._enqueue_at(delivery, delivery.next_ms)
 
+    def _leave(self, next_ms: int) -> None:
+        """One is left in the store: it is taken up when it is due, or when there is room again."""
+        if next_ms <= self._clock.now_ms():
+            self._spilled = True
+        elif self._wake is None or next_ms < self._wake_ms:
+            if self._wake is not None:
+                self._wake.cancel()
+            self._wake_ms = next_ms
+            self._wake = self._clock.call_at(next_ms, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._wake = None
+        self.load()
+
     def _enqueue_at(self, delivery: DueDelivery, due_ms: int) -> None:
         held = self._held.get(delivery.id)
         if held is not None:
             held.timer = self._clock.call_at(due_ms, lambda: self._enqueue(delivery))
+            self._waiting += 1
 
     def _let_go(self, delivery: DueDelivery) -> None:
         self._held.pop(delivery.id, None)
-        if self._spilled and len(self._held) < DELIVERY_WINDOW // 2:
+        if self._spilled and len(self._held) - self._waiting < DELIVERY_WINDOW // 4:
             self.load()
 
     def _enqueue(self, delivery: DueDelivery) -> None:
         held = self._held.get(delivery.id)
         if held is None:
             return
-        held.timer = None
+        if held.timer is not None:
+            held.timer = None
+            self._waiting -= 1
         address = address_of(delivery.url)
         destination = self._destinations.get(address)
         if destination is None:
