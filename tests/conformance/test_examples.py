@@ -83,7 +83,7 @@ def test_the_documented_endpoint_is_created_and_shown_as_documented(house: House
     sample = SAMPLES["EndpointEnvelope"]["data"]
     shown = until(
         lambda: house.api.call("GET", f"/{endpoint_id}"),
-        lambda answer: answer.data["runningWorkers"] == sample["runningWorkers"],
+        lambda answer: all(answer.data[name] == sample[name] for name in ("runningWorkers", "status")),
     )
     assert (shown.message, shown.code) == ("success", 10000)
     assert shown.data["webhook"] == house.hook.url

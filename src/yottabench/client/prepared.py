@@ -13,7 +13,7 @@ from yottabench.client.request import CallOptions
 from yottabench.client.requests import Id
 from yottabench.client.setup import Setup
 from yottabench.client.submitting import submit
-from yottabench.client.waiting import checked_times, wait
+from yottabench.client.waiting import LAST_TRY_S, checked_times, wait
 
 
 class Receiver(TaskNews, Protocol):
@@ -81,7 +81,9 @@ def submitted_and_awaited(
     """See Tasks.submit_and_wait."""
     checked_times(timeout_s, poll_s)
     end_s = setup.rules.now_s() + timeout_s
-    task = yield from submitted(setup, wanted, body, {"deadline_s": min(setup.rules.deadline_s, timeout_s)})
+    task = yield from submitted(
+        setup, wanted, body, {"deadline_s": min(setup.rules.deadline_s, max(timeout_s, LAST_TRY_S))}
+    )
     return (
         yield from wait(
             setup.rules,
