@@ -59,9 +59,9 @@ bench: $(READY) ## Ratios against named peers, measured side by side
 	@$(BIN)/python -m bench
 
 conformance: $(READY) ## Hold the spec, the client and the emulator to each other
-	@$(BIN)/python -m pytest -n 2 tests/spec tests/conformance
+	@CONFORMANCE=full $(BIN)/python -m pytest -n 2 --dist worksteal tests/spec tests/conformance
 
 clean: ## Remove what these targets made (not generated/)
-	rm -rf .venv dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv .cache dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
 
 .PHONY: help install lock generate verify lint types check test load serve bench conformance clean
