@@ -5,19 +5,25 @@ from typing import Annotated
 import typer
 
 import yottabench
-from yottabench.cli import load, serve
+from yottabench.cli import batch, doctor, endpoints, load, serve, tasks, workers
 
 
 def build() -> typer.Typer:
     """The command-line application."""
     app = typer.Typer(
         name="yottabench",
-        help="Local Yotta Labs Serverless: an emulator that runs your queue, and a load harness. Unofficial.",
+        help="Client, local emulator and load harness for Yotta Labs Serverless endpoints. Unofficial.",
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,
     )
     app.command(name="serve")(serve.serve)
+    app.add_typer(endpoints.app, name="endpoints")
+    app.add_typer(workers.app, name="workers")
+    app.add_typer(tasks.app, name="tasks")
+    app.command(name="batch")(batch.batch)
+    app.command(name="logs")(workers.logs)
     app.add_typer(load.app, name="load")
+    app.command(name="doctor")(doctor.doctor)
     app.callback()(_root)
     return app
 

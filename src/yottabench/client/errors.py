@@ -76,7 +76,7 @@ class WaitTimedOut(YottaError, TimeoutError):
         super().__init__(message, task, open_ids)
         self.task = task
         """One of them, as it was last seen."""
-        self.open_ids = open_ids or (task.task_id,)
+        self.open_ids: tuple[str, ...] = open_ids or (task.task_id,)
         """The ids of all of them."""
 
     def __str__(self) -> str:

@@ -1,8 +1,10 @@
 """The operations as they are with `with_raw_response`."""
 
-from yottabench.client.api import Endpoints, Tasks, Workers
-from yottabench.client.async_api import AsyncEndpoints, AsyncTasks, AsyncWorkers
+from yottabench.client.async_resources import AsyncEndpoints, AsyncWorkers
+from yottabench.client.async_tasks import AsyncTasks
 from yottabench.client.raw import raw, raw_async
+from yottabench.client.resources import Endpoints, Workers
+from yottabench.client.tasks import Tasks
 
 
 class RawEndpoints:
