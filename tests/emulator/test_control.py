@@ -480,6 +480,19 @@ SPOILT: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a time beyond 64 bits": spoil(lambda s: s["workers"][0].update(created_ms=2**70)),
     "a negative time": spoil(lambda s: s["tasks"][0].update(created_ms=-1)),
     "a state that is none": spoil(lambda s: s["tasks"][0].update(state=9)),
+    "a webhook of an endpoint that is none": spoil(
+        lambda s: s["endpoints"][0]["record"]["spec"].update(webhook="file:///etc/passwd")
+    ),
+    "a webhook of a task that is none": spoil(lambda s: s["tasks"][0].update(webhook="http://user:word@127.0.0.1/")),
+    "a webhook with a line end": spoil(lambda s: s["deliveries"][0].update(url="http://127.0.0.1/\r\nX: 1")),
+    "a webhook beyond the last port": spoil(lambda s: s["deliveries"][0].update(url="http://127.0.0.1:65536/")),
+    "a webhook without an address": spoil(lambda s: s["deliveries"][0].update(url="http://[::::]/")),
+    "a webhook that is too long": spoil(lambda s: s["deliveries"][0].update(url="http://a/" + 504 * "x")),
+    "a key with a line end": spoil(lambda s: s["deliveries"][-1].update(auth_key="a\r\nX-Other: b")),
+    "a path that leads elsewhere": spoil(lambda s: s["tasks"][0].update(process_uri="/run HTTP/1.1\r\nX: 1")),
+    "a header with a line end": spoil(lambda s: s["tasks"][0].update(headers={"a": "b\r\nc: d"})),
+    "a task id that no submit may have": spoil(lambda s: s["tasks"][0].update(task_id="../x")),
+    "a port that is none": spoil(lambda s: s["tasks"][0].update(worker_port=65536)),
 }
 
 

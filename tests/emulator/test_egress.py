@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from yottabench.emulator.settings import Egress
-from yottabench.emulator.webhooks import EgressRefused, allowed_address
+from yottabench.emulator.receivers import EgressRefused, allowed_address
 
 pytestmark = pytest.mark.anyio
 
@@ -48,15 +48,49 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 async def test_an_address_is_reached_only_when_all_of_its_names_addresses_may_be(
     names: dict[str, list[str]], ips: list[str], loopback: bool, public: bool
 ) -> None:
-    names["there.example"] = ips
+    name = "there.localhost"
+    names[name] = ips
     settings: list[tuple[Egress, bool]] = [("loopback", loopback), ("public", public)]
     for egress, reached in settings:
         if reached:
-            assert await allowed_address("there.example", 80, (), egress) == ips[0]
+            assert await allowed_address(name, 80, (), egress) == ips[0]
         else:
-            with pytest.raises(EgressRefused, match=r"--webhook-allow there\.example"):
-                await allowed_address("there.example", 80, (), egress)
-        assert await allowed_address("there.example", 80, ("there.example",), egress) == ips[0]
+            with pytest.raises(EgressRefused, match=r"--webhook-allow there\.localhost"):
+                await allowed_address(name, 80, (), egress)
+        assert await allowed_address(name, 80, (name,), egress) == ips[0]
+
+
+@pytest.mark.parametrize("host", ["there.example", "notlocalhost", "localhost.example", "127.1", "2130706433"])
+async def test_by_default_names_of_others_are_not_even_looked_up(
+    host: str, monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]
+) -> None:
+    asked: list[str] = []
+
+    async def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    with pytest.raises(EgressRefused, match="--webhook-allow"):
+        await allowed_address(host, 80, ())
+    assert asked == []
+    assert await allowed_address(host, 80, (host,)) == "127.0.0.1"
+    assert asked == [host]
+
+
+@pytest.mark.parametrize(
+    ("ip", "reached"), [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("10.0.0.1", False)]
+)
+async def test_an_address_is_not_looked_up(ip: str, reached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(*_: Any, **__: Any) -> list[Any]:
+        raise AssertionError("an address needs no name service")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    if reached:
+        assert await allowed_address(ip, 80, ()) == ip
+    else:
+        with pytest.raises(EgressRefused, match="not on this machine's loopback"):
+            await allowed_address(ip, 80, ())
 
 
 @pytest.mark.parametrize("ip", ["169.254.169.254", "::ffff:169.254.169.254", "169.254.170.2", "fd00:ec2::254"])

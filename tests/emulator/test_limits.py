@@ -101,3 +101,33 @@ async def test_nothing_is_limited_unless_asked(tmp_path: Path) -> None:
         endpoint = await bench.endpoint(workers=0)
         for _ in range(100):
             await bench.submit(endpoint)
+
+
+@pytest.mark.anyio
+async def test_a_reset_also_forgets_what_was_asked_so_far(tmp_path: Path) -> None:
+    async with Bench(tmp_path, limits="documented") as bench:
+
+        async def submits(key: str, n: int) -> list[int]:
+            endpoint = await bench.endpoint(workers=0, key=key)
+            body = {"input": 1, "workerPort": 8000, "processUri": "/"}
+            path = f"/v2/serverless/{endpoint}/tasks"
+            return [(await bench.call("POST", path, body, key=key)).http_status for _ in range(n)]
+
+        async def share_of_the_key(key: str) -> int:
+            return sum([(await submits(key, 40)).count(200) for _ in range(6)])
+
+        assert (await share_of_the_key("me"), await share_of_the_key("you")) == (200, 200)
+        await bench.call("POST", "/_emulator/reset", key="me")
+        assert (await share_of_the_key("me"), await share_of_the_key("you")) == (200, 0)
+        await bench.call("POST", "/_emulator/reset", key=None)
+        assert (await share_of_the_key("me"), await share_of_the_key("you")) == (200, 200)
+
+
+def test_buckets_that_are_like_new_are_dropped_when_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yottabench.emulator.rates._BUCKETS_MAX", 20)
+    clock = FakeClock()
+    rates = Rates(clock)
+    for number in range(100):
+        rates.check("submitTask", number, f"key{number}")
+        assert len(rates._buckets) <= 22
+        clock.ms += 1000

@@ -26,8 +26,10 @@ class SetClock:
         return self.ms
 
 
-def open_store(path: Path, clock: Callable[[], int], *, max_bytes: int = 10**9) -> LogStore:
-    return LogStore(path, max_bytes_per_worker=max_bytes, retention_ms=7 * DAY_MS, now_ms=clock)
+def open_store(path: Path, clock: Callable[[], int], *, max_bytes: int = 10**9, in_all: int = 10**10) -> LogStore:
+    return LogStore(
+        path, max_bytes_per_worker=max_bytes, max_bytes=in_all, retention_ms=7 * DAY_MS, now_ms=clock
+    )
 
 
 @pytest.fixture
@@ -158,6 +160,31 @@ def test_the_oldest_lines_go_when_a_worker_has_written_too_much(tmp_path: Path, 
     assert 60 <= len(lines) <= 10_000 // 124
     assert lines == [f"{number:0100d}" for number in range(1_000 - len(lines), 1_000)]
     assert every_line(store, "quiet") == ["kept"]
+    store.close()
+
+
+def test_all_logs_together_are_bounded_and_the_longest_gives_up_its_oldest_lines(
+    tmp_path: Path, clock: SetClock
+) -> None:
+    path = tmp_path / "logs.sqlite"
+    store = open_store(path, clock, in_all=20_000)
+    store.append("quiet", "kept")
+    for number in range(300):
+        for worker in ("loud", "louder", "louder"):
+            store.append(worker, f"{number:0100d}")
+        if number % 50 == 0:
+            every_line(store)  # so that it is not one batch
+    logs = {worker: every_line(store, worker) for worker in ("quiet", "loud", "louder")}
+    assert logs["quiet"] == ["kept"]
+    for worker in ("loud", "louder"):
+        assert logs[worker][-1] == f"{299:0100d}"
+        assert logs[worker] == sorted(logs[worker])
+    assert 15_000 <= sum(124 * len(lines) for lines in logs.values()) <= 20_000 + 124
+    store.close()
+    store = open_store(path, clock, in_all=5_000)
+    store.append("quiet", "more")
+    assert every_line(store, "quiet") == ["kept", "more"]
+    assert sum(124 * len(every_line(store, worker)) for worker in ("loud", "louder")) <= 5_000
     store.close()
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.emulator.harness import ROOT, Bench
-from yottabench.emulator.webhooks import address_of, target_of
+from yottabench.emulator.receivers import address_of, target_of
 
 pytestmark = pytest.mark.anyio
 

@@ -10,8 +10,9 @@ import pytest
 from tests.emulator.harness import ROOT, START_MS, Bench, Call, settle, submit_body
 from tests.spec.reading import validator
 from yottabench.emulator import limits, webhooks
+from yottabench.emulator.receivers import address_of, destination_of, target_of
 from yottabench.emulator.store.base import ClaimDelivery, StoreError
-from yottabench.emulator.webhooks import address_of, target_of, timestamp
+from yottabench.emulator.webhooks import timestamp
 
 pytestmark = pytest.mark.anyio
 
@@ -363,7 +364,7 @@ async def test_more_deliveries_than_the_window_holds_are_each_sent_once(
     endpoint_id = await bench.endpoint()
     for number in range(25):
         await done(bench, endpoint_id, taskId=f"t{number}")
-    assert len(bench.on.outbox._held) == 6
+    assert len(bench.on.outbox._held) == 6 + 2
     while receiver.calls:
         receiver.calls[0].reply(200)
         await settle()
@@ -420,7 +421,7 @@ async def test_an_outbox_that_cannot_be_read_now_is_read_later(bench: Bench, mon
         await done(bench, endpoint_id, taskId=f"t{number}")
     with monkeypatch.context() as broken:
 
-        def unreadable(limit: int) -> None:
+        def unreadable(*asked: Any) -> None:
             raise StoreError("disk I/O error")
 
         broken.setattr(bench.store, "due_deliveries", unreadable)
@@ -430,6 +431,75 @@ async def test_an_outbox_that_cannot_be_read_now_is_read_later(bench: Bench, mon
     receiver.then = accept
     await bench.clock.advance(10)
     assert deliveries(bench) == [(2, 1)] * 10
+
+
+async def test_a_hanging_receiver_with_thousands_of_overdue_deliveries_delays_no_other_not_even_after_a_restart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "DELIVERY_WINDOW", 4)
+    monkeypatch.setattr(webhooks, "DELIVERIES_PER_DESTINATION", 2)
+    hanging = bench.network.receiver(9001)
+    endpoint_id = await bench.endpoint()
+    for number in range(40):
+        await done(bench, endpoint_id, taskId=f"hanging{number}", webhook="http://127.0.0.1:9001/")
+    alive = bench.network.receiver(9000)
+    for number in range(3):
+        await done(bench, endpoint_id, taskId=f"alive{number}")
+    assert (len(hanging.calls), len(alive.calls)) == (2, 2)
+    await bench.crash()
+    hanging.all_calls.clear()
+    alive.all_calls.clear()
+    alive.then = accept
+    async with await bench.again() as again:
+        assert len(hanging.calls) == 2
+        assert sorted(call.json["user_task_id"] for call in alive.all_calls) == ["alive0", "alive1", "alive2"]
+        assert again.on.outbox.pending == 38
+        hanging.then = accept
+        for call in hanging.calls:
+            call.reply(200)
+        await settle()
+        assert len({call.json["user_task_id"] for call in hanging.all_calls}) == len(hanging.all_calls) == 40
+        assert deliveries(again) == [(2, 1)] * 43
+
+
+async def test_receivers_that_have_had_all_are_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "IDLE_DESTINATIONS_MAX", 2)
+    endpoint_id = await bench.endpoint()
+    for port in range(9100, 9110):
+        bench.network.receiver(port, then=accept)
+        await done(bench, endpoint_id, webhook=f"http://127.0.0.1:{port}/")
+    assert set(bench.on.outbox._destinations) == {"http://127.0.0.1:9108", "http://127.0.0.1:9109"}
+    await done(bench, endpoint_id, webhook="http://127.0.0.1:9100/again")
+    assert deliveries(bench) == [(2, 1)] * 11
+
+
+@pytest.mark.parametrize(
+    ("url", "destination"),
+    [
+        ("HTTP://A.B/x", "http://a.b:80"),
+        ("https://a.b:443?x", "https://a.b:443"),
+        ("https://a.b", "https://a.b:443"),
+        ("http://[2001:DB8::1]:80/", "http://[2001:db8::1]:80"),
+    ],
+)
+def test_a_destination_is_scheme_host_and_port(url: str, destination: str) -> None:
+    assert destination_of(url) == destination_of(destination) == destination
+
+
+async def test_a_sending_that_breaks_down_is_a_failed_send(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> bytes:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(webhooks, "delivery_headers", broken)
+        await done(bench, await bench.endpoint())
+    assert deliveries(bench) == [(0, 1)]
+    assert "broke down" in caplog.text
+    bench.network.receiver(then=accept)
+    await bench.clock.advance(60)
+    assert deliveries(bench) == [(2, 2)]
 
 
 # ---- a store that fails, and restarts

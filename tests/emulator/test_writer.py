@@ -64,6 +64,7 @@ async def while_one_commit_runs(writer: Writer, store: ScriptedStore, then: Call
     store.gate.clear()
     store.entered.clear()
     first = put(writer, 0)
+    await settle()  # the loop hands over what it has at the end of its turn
     assert store.entered.wait(30)
     waiting = then()
     assert not first.done()
@@ -90,8 +91,8 @@ async def test_a_batch_has_a_largest_size(writer: Writer, store: ScriptedStore) 
 async def test_nobody_is_answered_before_the_commit(writer: Writer, store: ScriptedStore) -> None:
     store.gate.clear()
     done = put(writer, 1)
-    assert store.entered.wait(30)
     await settle()
+    assert store.entered.wait(30)
     assert not done.done()
     store.gate.set()
     assert await done == 1

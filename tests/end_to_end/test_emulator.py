@@ -1,7 +1,5 @@
 """The emulator as a user runs it: real processes, real sockets, real signals."""
 
-import contextlib
-import http.server
 import itertools
 import json
 import os
@@ -11,172 +9,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-ROOT = "/v2/serverless"
-ENOUGH_S = 30.0  # far more than anything here takes: who waits longer waits for ever
-
-
-def until(reached: Callable[[], Any]) -> Any:
-    """What `reached` gives as soon as it gives something."""
-    deadline_s = time.monotonic() + ENOUGH_S
-    while not (found := reached()):
-        assert time.monotonic() < deadline_s, "It never came to this."
-        time.sleep(0.02)
-    return found
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not yet reaped by its parent does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return state.strip() != "" and not state.startswith("Z")
-
-
-class Server:
-    """One `yottabench serve --json`, ready to serve."""
-
-    def __init__(self, log: Path, *options: str, **environment: str) -> None:
-        command = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--json", *options]
-        self.log = log
-        with log.open("a") as stderr:
-            self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **environment}
-            )
-        assert self.process.stdout is not None
-        self.first_line = self.process.stdout.readline()
-        assert self.first_line, log.read_text()
-        self.ready = json.loads(self.first_line)
-        self.http = httpx.Client(base_url=self.ready["url"], headers={"X-Api-Key": "me"}, trust_env=False, timeout=20)
-
-    def data(self, method: str, path: str, body: Any = None) -> Any:
-        answer = self.http.request(method, ROOT + path, json=body)
-        assert answer.json()["code"] == 10000, answer.text
-        return answer.json()["data"]
-
-    def endpoint(self, **changes: Any) -> str:
-        body = {
-            "name": "e2e",
-            "image": "sim/echo",
-            "resources": [{"region": "r", "gpuType": "g", "gpuCount": 1}],
-            "workers": 1,
-            "containerVolumeInGb": 20,
-            "serviceMode": "QUEUE",
-            **changes,
-        }
-        return self.data("POST", "", body)["id"]
-
-    def submit(self, endpoint_id: str, payload: Any, **changes: Any) -> str:
-        body = {"input": payload, "workerPort": 8000, "processUri": "/run", **changes}
-        return self.data("POST", f"/{endpoint_id}/tasks", body)["taskId"]
-
-    def ended(self, endpoint_id: str, task_id: str, *statuses: str) -> Any:
-        """The task, as soon as it has one of these statuses."""
-        wanted = statuses or ("SUCCESS", "FAILED", "DELIVERED")
-
-        def look() -> Any:
-            task = self.data("GET", f"/{endpoint_id}/tasks/{task_id}")
-            return task if task["status"] in wanted else None
-
-        return until(look)
-
-    def worker_pids(self, endpoint_id: str, count: int) -> list[int]:
-        """The processes of its workers, once there are so many; their logs tell."""
-
-        def look() -> list[int]:
-            found = []
-            for worker in self.data("GET", f"/{endpoint_id}/workers?statusList=RUNNING"):
-                logs = self.data("GET", f"/{endpoint_id}/workers/{worker['id']}/logs")["logs"]
-                found += [int(pid) for entry in logs for pid in re.findall(r" pid=(\d+)", entry["log"])]
-            return found if len(found) == count else []
-
-        return until(look)
-
-    def end(self, how: int = signal.SIGTERM) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(ENOUGH_S)
-
-    def close(self) -> None:
-        self.http.close()
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-Serve = Callable[..., Server]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    with contextlib.ExitStack() as running:
-
-        def start(*options: str, **environment: str) -> Server:
-            server = Server(tmp_path / "stderr.txt", *(options or ("--ephemeral",)), **environment)
-            running.callback(server.close)
-            return server
-
-        yield start
-
-
-def refused(*options: str) -> str:
-    """What a server says that does not start."""
-    command = [sys.executable, "-m", "yottabench", "serve", *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=ENOUGH_S, check=False)
-    assert ended.returncode in {1, 2}
-    assert ended.stdout == ""
-    assert "Traceback" not in ended.stderr
-    return " ".join(ended.stderr.replace("│", " ").split())
-
-
-class Receiver:
-    """Takes webhooks on a real socket and answers with the statuses it was given, the last one for ever."""
-
-    def __init__(self, *statuses: int) -> None:
-        self.told: list[tuple[dict[str, str], Any]] = []
-        answers = itertools.chain(statuses, itertools.repeat(statuses[-1]))
-        told = self.told
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status = next(answers)
-                self.send_response(status)
-                self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                told.append(({name.lower(): value for name, value in self.headers.items()}, json.loads(body)))
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-@pytest.fixture
-def receive() -> Iterator[Callable[..., Receiver]]:
-    with contextlib.ExitStack() as open_ones:
-
-        def start(*statuses: int) -> Receiver:
-            receiver = Receiver(*statuses)
-            open_ones.callback(receiver.close)
-            return receiver
-
-        yield start
-
+from tests.end_to_end.processes import ENOUGH_S, ROOT, Receive, Serve, is_running, raw, refused, until
 
 # ---- the plain way
 
@@ -259,7 +98,7 @@ def test_a_worker_that_dies_is_replaced_and_its_task_goes_on(serve: Serve) -> No
 # ---- webhooks
 
 
-def test_a_result_is_sent_until_it_is_acknowledged(serve: Serve, receive: Callable[..., Receiver]) -> None:
+def test_a_result_is_sent_until_it_is_acknowledged(serve: Serve, receive: Receive) -> None:
     server = serve("--ephemeral", "--webhook-retry", "0.05,0.05,0.05")
     receiver = receive(500, 302, 404, 204)
     endpoint_id = server.endpoint()
@@ -272,7 +111,7 @@ def test_a_result_is_sent_until_it_is_acknowledged(serve: Serve, receive: Callab
         assert (body["user_task_id"], body["status"], body["result"]) == ("t", "Success", {"a": 1})
 
 
-def test_a_result_that_nobody_takes_is_given_up(serve: Serve, receive: Callable[..., Receiver]) -> None:
+def test_a_result_that_nobody_takes_is_given_up(serve: Serve, receive: Receive) -> None:
     server = serve("--ephemeral", "--webhook-retry", "0.05,0.05,0.05")
     receiver = receive(503)
     endpoint_id = server.endpoint()
@@ -307,7 +146,7 @@ def test_it_ends_cleanly_with_its_workers_and_its_ephemeral_folder(serve: Serve,
 
 
 def test_after_kill_9_under_load_every_acknowledged_task_ends_and_no_worker_is_left(
-    serve: Serve, tmp_path: Path, receive: Callable[..., Receiver]
+    serve: Serve, tmp_path: Path, receive: Receive
 ) -> None:
     data = str(tmp_path / "data")
     server = serve("--data", data)
@@ -406,6 +245,9 @@ def test_wrong_options_are_refused_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("# nothing but a comment\n")
     (tmp_path / "odd").write_text("clé\n")
     (tmp_path / "file").write_text("")
+    (tmp_path / "no-store").mkdir()
+    (tmp_path / "no-store" / "yottabench.sqlite").write_text("This is a text and no store. " * 200)
+    (tmp_path / "no-logs" / "logs.sqlite").mkdir(parents=True)
     wrong = {
         ("--keys-file", "empty"): "holds no key",
         ("--keys-file", "odd"): "not printable ASCII",
@@ -414,6 +256,11 @@ def test_wrong_options_are_refused_with_a_reason(tmp_path: Path) -> None:
         ("--ephemeral", "--data", "data"): "either --data or --ephemeral",
         ("--host", "no.such.host.example.invalid", "--data", "data"): "is no address",
         ("--port", "0", "--data", "file/data"): "cannot be used for a store",
+        ("--port", "0", "--data", "/proc/yottabench"): "cannot be used for a store",
+        ("--port", "0", "--data", "no-store"): "cannot be opened as a store",
+        ("--port", "0", "--data", "no-logs"): "logs.sqlite cannot be used for logs",
+        ("--port", "0", "--ephemeral", "--images", "."): "Is a directory",
+        ("--port", "0", "--ephemeral", "--max-workers-total", "0"): "is not in the range",
     }
     # In one process, which is quicker than one for each.
     code = """
@@ -434,6 +281,7 @@ for options in json.loads(sys.argv[1]):
         assert code in {1, 2}
         assert expected in " ".join(said.replace("│", " ").split())
         assert "Traceback" not in said
+        assert code == 2 or len(said.splitlines()) == 1  # 2: the option itself, told in a frame with the usage
 
 
 def test_with_a_keys_file_only_its_keys_are_let_in_and_each_sees_its_own(serve: Serve, tmp_path: Path) -> None:
@@ -453,24 +301,6 @@ def test_with_a_keys_file_only_its_keys_are_let_in_and_each_sees_its_own(serve: 
 
 
 # ---- on the wire
-
-
-def raw(url: str, *pieces: bytes) -> tuple[int, dict[str, Any]]:
-    """Status and envelope of the answer to these bytes; what is still to be sent when it comes is not."""
-    address = httpx.URL(url)
-    with socket.create_connection((address.host, address.port or 80), timeout=ENOUGH_S) as connection:
-        with contextlib.suppress(OSError):
-            for piece in pieces:
-                connection.sendall(piece)
-        answer = b""
-        with contextlib.suppress(OSError):
-            while b"\r\n\r\n" not in answer or not answer.endswith(b"}"):
-                got = connection.recv(65536)
-                if not got:
-                    break
-                answer += got
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
 
 
 def test_what_is_too_large_is_refused_however_it_is_sent(serve: Serve) -> None:

@@ -42,6 +42,9 @@ def serve(
     retention_days: Annotated[
         float, typer.Option(min=0.001, max=36_500, help="Days that ended tasks, workers and log lines are kept.")
     ] = 7.0,
+    logs_max_mb: Annotated[
+        float, typer.Option(min=0.1, max=1_000_000, help="Megabytes of logs kept of all workers together.")
+    ] = 1024.0,
     end_with_stdin: Annotated[
         bool, typer.Option("--end-with-stdin", help="Stop when standard input ends, as it does with who holds it.")
     ] = False,
@@ -69,6 +72,9 @@ def serve(
     retry_busy: Annotated[
         bool, typer.Option("--retry-busy", help="Try again what a worker answered with 429, 502, 503 or 504.")
     ] = False,
+    max_workers_total: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Workers that run at a time, over all endpoints; more wait.")
+    ] = 256,
     drain_s: Annotated[float, typer.Option(min=0, help="Seconds that a worker that is to go has for its task.")] = 30.0,
     webhook_retry: Annotated[str, typer.Option(help="Seconds between the sends of a webhook.")] = "60,300,900",
     webhook_timeout_s: Annotated[float, typer.Option(min=0.01, help="Seconds that a receiver has to answer.")] = 10.0,
@@ -127,6 +133,7 @@ def serve(
         worker_timeout_s=worker_timeout_s,
         max_attempts=max_attempts,
         retry_busy=retry_busy,
+        max_workers_total=max_workers_total,
         drain_s=drain_s,
         webhook_retry_s=_ladder(webhook_retry),
         webhook_timeout_s=webhook_timeout_s,
@@ -135,6 +142,7 @@ def serve(
         api_keys=_keys(keys_file),
         control_key=_control_key(control_key_file),
         retention_days=retention_days,
+        logs_max_mb=logs_max_mb,
         seed_file=seed_file,
         images=images,
         drivers=tuple(driver or ()),

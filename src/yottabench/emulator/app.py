@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Collection
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -50,6 +50,19 @@ WORKER_STATUSES = (
 
 Operation = Callable[..., Awaitable[Any]]
 
+# Paths come again and again, above all that of one endpoint's tasks; what they mean is worked out once.
+_KNOWN_PATHS = 1024
+_KNOWN_PATH_MAX_CHARS = 512
+
+
+class _Route(msgspec.Struct, frozen=True):
+    """What a path names: an endpoint (as it was sent, and decoded), what is done there by method, the ids below it."""
+
+    operations: dict[str, tuple[str, Operation]]
+    segment: str
+    endpoint_id: str
+    ids: tuple[str, ...]
+
 
 class Api:
     """Routes requests to operations. `endpoints` holds what is not deleted, by id."""
@@ -78,41 +91,48 @@ class Api:
         self.operations = frozenset(
             ("createEndpoint", "listEndpoints", *(name for each in self._routes.values() for name, _ in each.values()))
         )
+        self._known_route = lru_cache(maxsize=_KNOWN_PATHS)(self._route)
         self._rates = Rates(services.clock) if services.settings.limits == "documented" else None
 
-    async def handle(self, request: Request) -> Any:
+    def handle(self, request: Request) -> Awaitable[Any]:
         """See wire.Handler."""
-        if not request.path.startswith(_ROOT):
+        path = request.path
+        if path == _ROOT:
+            return self._collection(request)
+        route = self._known_route(path) if len(path) <= _KNOWN_PATH_MAX_CHARS else self._route(path)
+        if route is None:
             raise _no_such_path(request)
-        segments = request.path[len(_ROOT) :].split("/")
-        if segments == [""]:
-            return await self._collection(request)
-        if segments[0] or len(segments) > 5:
-            raise _no_such_path(request)
-        shape, ids = self._shape(tuple(segments[2:]))
-        operations = self._routes.get(shape)
-        if operations is None:
-            raise _no_such_path(request)
-        found = operations.get(request.method)
+        found = route.operations.get(request.method)
         if found is None:
-            raise _no_such_method(request, operations)
+            raise _no_such_method(request, route.operations)
         name, operation = found
 
         def operate() -> Awaitable[Any]:
             # Looked up in here: after a fault that made it wait, the endpoint may be gone.
-            endpoint = self._endpoint(_decoded(segments[1]), request.namespace)
+            endpoint = self._endpoint(route.endpoint_id, request.namespace)
             if self._rates is not None:
                 self._rates.check(name, endpoint.record.id, request.namespace)
-            return operation(endpoint, request, *[_decoded(each) for each in ids])
+            return operation(endpoint, request, *route.ids)
 
-        return await self._past_faults(name, segments[1], request, operate)
+        return self._past_faults(name, route.segment, request, operate)
 
-    async def _past_faults(
+    def _past_faults(
         self, name: str, endpoint_id: str, request: Request, operate: Callable[[], Awaitable[Any]]
-    ) -> Any:
+    ) -> Awaitable[Any]:
         if not self._on.faults.armed:
-            return await operate()
-        return await self._on.faults.answer(name, endpoint_id, request.namespace, operate)
+            return operate()
+        return self._on.faults.answer(name, endpoint_id, request.namespace, operate)
+
+    def _route(self, path: str) -> _Route | None:
+        root, *segments = path.removeprefix(_ROOT).split("/") if path.startswith(_ROOT) else ("none",)
+        if root or not 1 <= len(segments) <= 4:
+            return None
+        segment, *rest = segments
+        shape, ids = self._shape(tuple(rest))
+        operations = self._routes.get(shape)
+        if operations is None:
+            return None
+        return _Route(operations, segment, _decoded(segment), tuple(map(_decoded, ids)))
 
     def _shape(self, rest: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if rest in self._routes and "*" not in rest:
@@ -172,6 +192,11 @@ class Api:
             self.endpoints.pop(endpoint.record.id, None)
             self.ending.discard(endpoint)
         return found
+
+    def forget_rates(self, endpoint_ids: Collection[int], namespace: str | None) -> None:
+        """What was asked so far counts no more against the limits of these endpoints and of this key, or of all."""
+        if self._rates is not None:
+            self._rates.forget(endpoint_ids, namespace)
 
     def note_clearing(self, namespace: str | None) -> None:
         """What is being created in this namespace, or in any, will be removed before its creation is answered."""

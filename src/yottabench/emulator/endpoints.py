@@ -16,6 +16,7 @@ from yottabench.emulator.drivers.base import Driver, WorkerSpec
 from yottabench.emulator.faults import Faults, FaultyCaller
 from yottabench.emulator.limits import STORE_RETRY_MS
 from yottabench.emulator.logs import LogStore
+from yottabench.emulator.places import Places
 from yottabench.emulator.prices import worker_usd_per_hour
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.stats import Stats
@@ -60,6 +61,7 @@ class Services:
     stats: Stats
     drivers: tuple[Driver, ...]
     faults: Faults
+    places: Places
 
 
 class Endpoint:
@@ -203,6 +205,10 @@ class Endpoint:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("Something broke down at endpoint %d.", self.record.id, exc_info=error)
+            self._changed.set()
         if self._forget is not None and not self._under_way:
             self._forget()
 
@@ -212,7 +218,9 @@ class Endpoint:
             self._changed.clear()
             try:
                 await self._reconcile()
-            except StoreError:
+            except Exception as error:
+                if not isinstance(error, StoreError):
+                    _log.exception("Endpoint %d could not be brought to what was asked for.", self.record.id)
                 self._on.clock.call_at(self._on.clock.now_ms() + STORE_RETRY_MS, self._changed.set)
         await self.dispatcher.close()
 
@@ -243,11 +251,22 @@ class Endpoint:
         serving = [worker for worker in outdated if worker in ready]
         useless = [worker for worker in outdated if worker not in ready]
         surplus = max(0, len(ready) - wanted)
+        surge = 1
+        fresh = [worker for worker in staying if not worker.outdated]
+        if any(worker.place.waits for worker in fresh):
+            # Without a place no new one becomes ready: an old one makes room, unless a place is on its way already.
+            surge = 0
+            if not any(worker.leaving or (worker in fresh and worker not in ready) for worker in self._with_place):
+                surplus = max(1, surplus)
         for worker in useless + _first_to_go(serving)[:surplus]:
             self._dismiss(worker)
         current = len(staying) - len(outdated)
         left = current + max(0, len(serving) - surplus)
-        return min(wanted - current, wanted + 1 - left)
+        return min(wanted - current, wanted + surge - left)
+
+    @property
+    def _with_place(self) -> list[Worker]:
+        return [worker for worker in self.live_workers if worker.place.had]
 
     @property
     def _may_run(self) -> bool:
@@ -284,7 +303,12 @@ class Endpoint:
         )
         driver = next(driver for driver in self._on.drivers if driver.takes(spec.image))
         dispatcher = self.dispatcher if spec.service_mode == "QUEUE" else None
-        worker = self._workers[record.id] = Worker(record, driver, dispatcher, self._save_worker, self._past_faults)
+        place = self._on.places.ask(self.record.id)
+        if place.waits:
+            self._on.logs.append(str(record.id), f"waits for a place: {self._on.places.why}")
+        worker = self._workers[record.id] = Worker(
+            record, driver, dispatcher, self._save_worker, self._past_faults, place
+        )
         self._spawn(self._live(worker))
 
     def _past_faults(self, worker_id: int, caller: WorkerCaller) -> WorkerCaller:
@@ -301,7 +325,8 @@ class Endpoint:
         spec = self.record.spec
         settings = self._on.settings
         worker_id = str(worker.record.id)
-        became_ready = await worker.run(
+        became_ready = await self._run_to_its_end(
+            worker,
             WorkerSpec(
                 worker_id=worker_id,
                 endpoint_id=str(self.record.id),
@@ -315,10 +340,6 @@ class Endpoint:
                 gpus=spec.resources[0].gpu_count,
                 replacing=any(other.outdated for other in self.live_workers),
             ),
-            lambda line: self._on.logs.append(worker_id, line),
-            self._on.clock.now_ms,
-            settings.worker_timeout_s,
-            settings.concurrency,
         )
         now_ms = self._on.clock.now_ms()
         del self._workers[worker.record.id]
@@ -326,6 +347,26 @@ class Endpoint:
         if not worker.leaving:
             self._note_crash(worker, became_ready, now_ms)
         self._changed.set()
+
+    async def _run_to_its_end(self, worker: Worker, spec: WorkerSpec) -> bool:
+        """See Worker.run. A worker that cannot even be looked after is ended, and counts as one that crashed."""
+        settings, now_ms = self._on.settings, self._on.clock.now_ms
+        try:
+            return await worker.run(
+                spec,
+                lambda line: self._on.logs.append(spec.worker_id, line),
+                now_ms,
+                settings.worker_timeout_s,
+                settings.concurrency,
+            )
+        except Exception as error:
+            _log.exception("Worker %d of endpoint %d broke down.", worker.record.id, self.record.id)
+            await worker.destroy()
+            was, worker.record.status = worker.record.status, WorkerStatus.TERMINATED
+            worker.record.updated_ms = now_ms()
+            worker.record.reason = f"could not be looked after ({type(error).__name__})"
+            await self._save_worker(worker.record, was)
+            return False
 
     def _note_crash(self, worker: Worker, became_ready: bool, now_ms: int) -> None:
         ran_ms = now_ms - (worker.ready_ms or now_ms)

@@ -31,7 +31,8 @@ def check_json(body: bytes) -> None:
     if not body:
         raise ApiError(Code.INVALID, "The request has no body. Send a JSON object.")
     try:
-        body.decode("utf-8")
+        if not body.isascii():
+            body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ApiError(Code.INVALID, f"The body is not UTF-8 (byte {error.start}). Encode it as UTF-8.") from None
     # Counting is quick and almost always enough; only a body with many brackets is looked at closely.

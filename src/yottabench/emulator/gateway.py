@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
@@ -54,7 +54,7 @@ _IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 class Inner(Protocol):
     """The application behind the gateway."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Take what is not for the gateway."""
         ...
 
@@ -108,12 +108,14 @@ class Gateway:
         self._inner = inner
         self._turns = itertools.count(1)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection event, as ASGI has it."""
         target = self._target(scope) if scope["type"] == "http" else None
         if target is None:
-            await self._inner(scope, receive, send)
-            return
+            return self._inner(scope, receive, send)
+        return self._answer(target, scope, receive, send)
+
+    async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             key = _key(scope["headers"])
             endpoint = self._endpoint(target, key)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Protocol
 
@@ -14,7 +15,7 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/@]*)(:[0-9]*)?")
 class Application(Protocol):
     """An ASGI application."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """One connection event."""
         ...
 
@@ -58,14 +59,13 @@ class HostCheck:
         self._application = application
         self._is_known = names.has
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection event."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """One connection event. What is let in is answered by the application's own coroutine, not by one around it."""
         if scope["type"] == "http":
             for name, value in scope["headers"]:
                 if name == b"host" and not self._is_known(value):
-                    await send_error(send, _WRONG_HOST)
-                    return
-        await self._application(scope, receive, send)
+                    return send_error(send, _WRONG_HOST)
+        return self._application(scope, receive, send)
 
 
 _WRONG_HOST = ApiError(

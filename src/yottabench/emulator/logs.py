@@ -111,17 +111,25 @@ class _Stream:
 class LogStore:
     """The logs of all workers, in a file that only this object may have open.
 
-    Bounded in every direction: per worker `max_bytes_per_worker` (oldest lines go first), in age `retention_ms` (at
-    each `purge`), in memory by what may wait for the writer. Lines are not synced to the disk: a crash of this process
+    Bounded in every direction: per worker `max_bytes_per_worker` (oldest lines go first), in all `max_bytes` (the
+    oldest lines of whoever has most go first), in age `retention_ms` (at each `purge`), in memory by what may wait for
+    the writer. Lines are not synced to the disk: a crash of this process
     may lose the last 0.1 s of them, a power cut all; a file that it left unreadable is put aside and begun anew.
     Usable from any thread.
     """
 
     def __init__(
-        self, path: str | Path, *, max_bytes_per_worker: int, retention_ms: int, now_ms: Callable[[], int]
+        self,
+        path: str | Path,
+        *,
+        max_bytes_per_worker: int,
+        max_bytes: int,
+        retention_ms: int,
+        now_ms: Callable[[], int],
     ) -> None:
         self._path = Path(path)
-        self._max_bytes = max_bytes_per_worker
+        self._max_bytes_per_worker = max_bytes_per_worker
+        self._max_bytes = max_bytes
         self._retention_ms = retention_ms
         self._now_ms = now_ms
         self._lock = threading.Lock()
@@ -377,16 +385,39 @@ class LogStore:
             places = ",".join(["(?,?,?,?)"] * len(some))
             self._writer.execute(f"INSERT INTO lines VALUES {places}", [value for row in some for value in row])  # noqa: S608
         for stream, lines in batch:
-            if sizes[stream.key] > self._max_bytes:
-                sizes[stream.key] = self._give_up_oldest(stream.key, sizes[stream.key])
+            if sizes[stream.key] > self._max_bytes_per_worker:
+                kept = int(self._max_bytes_per_worker * _SHRINK_TO)
+                sizes[stream.key] = self._give_up_oldest(stream.key, sizes[stream.key], kept)
             ms, offset, _ = lines[-1]
             self._writer.execute(_SAVE_WORKER, (stream.key, stream.worker_id, ms, offset, sizes[stream.key]))
+        shrunk = self._give_up_of_the_largest(sizes)
         self._writer.execute("COMMIT")
         for stream, _ in batch:
             stream.bytes = sizes[stream.key]
+        for stream in shrunk:
+            stream.bytes = sizes[stream.key]
 
-    def _give_up_oldest(self, key: int, size: int) -> int:
-        excess = size - int(self._max_bytes * _SHRINK_TO)
+    def _give_up_of_the_largest(self, sizes: dict[int, int]) -> list[_Stream]:
+        """Bring all logs together within their bound; `sizes` has those that have just changed, and gets the others."""
+        with self._lock:
+            streams = list(self._streams.values())
+        total = sum(sizes.get(stream.key, stream.bytes) for stream in streams)
+        if total <= self._max_bytes:
+            return []
+        found = {stream.key: stream for stream in streams}
+        sizes.update({key: stream.bytes for key, stream in found.items() if key not in sizes})
+        shrunk: list[_Stream] = []
+        while total > self._max_bytes:
+            key = max(found, key=lambda each: sizes[each])
+            left = self._give_up_oldest(key, sizes[key], int(sizes[key] * _SHRINK_TO))
+            total -= sizes[key] - left
+            sizes[key] = left
+            shrunk.append(found[key])
+            self._writer.execute("UPDATE workers SET bytes = ? WHERE key = ?", (left, key))
+        return shrunk
+
+    def _give_up_oldest(self, key: int, size: int, kept: int) -> int:
+        excess = size - kept
         found = self._writer.execute(_OLDEST_TO_GIVE_UP, (_LINE_OVERHEAD_BYTES, key, excess)).fetchone()
         if found is None:
             self._writer.execute("DELETE FROM lines WHERE worker = ?", (key,))

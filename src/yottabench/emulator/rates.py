@@ -1,7 +1,7 @@
 """The rate limits that version 1 of the API documents; enforced with `--limits documented`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from yottabench.clock import Clock
 from yottabench.emulator.codes import ApiError, Code
@@ -15,6 +15,7 @@ PER_SECOND: Mapping[str, tuple[int, int]] = {
     "getTaskCount": (60, 400),
 }
 OPEN_TASKS_MAX = 1_000
+_BUCKETS_MAX = 10_000  # then those are dropped that are like new: of endpoints and keys that are gone, most of all
 
 
 class Bucket:
@@ -36,6 +37,10 @@ class Bucket:
     def take(self) -> None:
         """Count a request that passed."""
         self._tokens -= 1
+
+    def is_full(self, now_ms: int) -> bool:
+        """Whether it is like new."""
+        return self._tokens + (now_ms - self._filled_ms) * self._rate / 1000 >= self._rate
 
 
 class Rates:
@@ -61,10 +66,19 @@ class Rates:
         for bucket in buckets:
             bucket.take()
 
+    def forget(self, endpoint_ids: Collection[int], namespace: str | None) -> None:
+        """Nothing was asked yet by this key (None: by any), nor of these endpoints."""
+        owners = {f"endpoint {endpoint_id}" for endpoint_id in endpoint_ids} | {f"key {namespace}"}
+        self._buckets = {
+            key: bucket for key, bucket in self._buckets.items() if namespace is not None and key[1] not in owners
+        }
+
     def _bucket(self, operation: str, owner: str, rate: int, now_ms: int) -> Bucket:
         key = (operation, owner)
         bucket = self._buckets.get(key)
         if bucket is None:
+            if len(self._buckets) >= _BUCKETS_MAX:
+                self._buckets = {key: each for key, each in self._buckets.items() if not each.is_full(now_ms)}
             bucket = self._buckets[key] = Bucket(rate, now_ms)
         return bucket
 

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -252,10 +253,20 @@ def _expose(fields: Fields) -> Expose:
 
 def _webhook(fields: Fields) -> str:
     url = fields.text("webhook", limits.WEBHOOK_MAX_CHARS, _WEBHOOK_HINT)
-    match = _WEBHOOK.fullmatch(url)
-    if match is None or int(match["port"] or 80) > 65535 or not _is_ipv6(match["ipv6"] or "::1"):
+    if not is_webhook(url):
         raise invalid("webhook", f"must not be {shown(url)}", _WEBHOOK_HINT)
     return url
+
+
+def is_webhook(url: str) -> bool:
+    """Whether the text is a URL that webhooks are taken for."""
+    match = _WEBHOOK.fullmatch(url) if len(url) <= limits.WEBHOOK_MAX_CHARS else None
+    return match is not None and int(match["port"] or 80) <= 65535 and _is_ipv6(match["ipv6"] or "::1")
+
+
+def is_auth_key(text: str) -> bool:
+    """Whether the text may stand in a header as the key of a webhook."""
+    return len(text) <= limits.WEBHOOK_AUTH_KEY_MAX_CHARS and _AUTH_KEY.fullmatch(text) is not None
 
 
 def _is_ipv6(text: str) -> bool:
@@ -315,6 +326,11 @@ _EMPTY_WITH_SPACES = re.compile(rb"[{\[]\s*[}\]]")
 def read_submit(body: bytes, *, strict: bool = False) -> Submission:
     """The body of submitTask. Raises ApiError (10001) that names the first field that breaks its rule."""
     sent = decode(body, _SUBMIT)
+    if not strict and _is_plain(sent):
+        # By far the most are: nothing in them is left to look at.
+        task_id = None if sent.task_id is msgspec.UNSET else sent.task_id
+        uri = _known_process_uri(sent.process_uri)
+        return Submission(task_id, _input(sent.input), sent.worker_port, uri, None, None, None)
     if strict:
         Fields(decode(body, _ANY)).only(_SubmitBody.__struct_encode_fields__)
     fields = Fields(
@@ -346,6 +362,33 @@ def read_submit(body: bytes, *, strict: bool = False) -> Submission:
         ),
         headers=fields.optional("headers", lambda: _headers(fields)),
     )
+
+
+def _is_plain(sent: _SubmitBody) -> bool:
+    """Whether it has a good taskId or none, a good port, some text as processUri, and nothing that may be left out."""
+    return (
+        sent.headers is msgspec.UNSET
+        and sent.webhook is msgspec.UNSET
+        and sent.webhook_auth_key is msgspec.UNSET
+        and type(sent.worker_port) is int
+        and 1 <= sent.worker_port <= 65535
+        and type(sent.process_uri) is str
+        and (sent.task_id is msgspec.UNSET or _is_task_id(sent.task_id))
+    )
+
+
+def _is_task_id(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) <= limits.TASK_ID_MAX_CHARS
+        and _TASK_ID.fullmatch(value) is not None
+        and value != RESERVED_TASK_ID
+    )
+
+
+@lru_cache(maxsize=1024)
+def _known_process_uri(sent: str) -> str:
+    return _process_uri(Fields({"processUri": sent}))
 
 
 def _input(sent: msgspec.Raw | msgspec.UnsetType) -> bytes:

@@ -8,7 +8,9 @@ import random
 import secrets
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import uvicorn
@@ -31,10 +33,12 @@ from yottabench.emulator.hosts import Application, HostCheck, LocalNames
 from yottabench.emulator.limits import LOG_BYTES_PER_WORKER
 from yottabench.emulator.listening import Server
 from yottabench.emulator.logs import LogStore
+from yottabench.emulator.places import Places
 from yottabench.emulator.retention import DAY_MS, Retention
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.settling import Leases, Settler
 from yottabench.emulator.stats import Stats
+from yottabench.emulator.store.base import StoreBroken
 from yottabench.emulator.store.sqlite import SqliteStore
 from yottabench.emulator.store.writer import Writer
 from yottabench.emulator.webhooks import Outbox
@@ -65,12 +69,7 @@ class Emulator:
             self._store.close()
             raise CannotServe(str(error)) from None
         self._writer = Writer(self._store, loop, self._clock)
-        self._logs = LogStore(
-            settings.data / "logs.sqlite",
-            max_bytes_per_worker=LOG_BYTES_PER_WORKER,
-            retention_ms=int(settings.retention_days * DAY_MS),
-            now_ms=self._clock.now_ms,
-        )
+        self._logs = self._open_logs(settings.data / "logs.sqlite")
         stats = Stats()
         self.faults = Faults(self._clock)
         self._outbox = Outbox(settings, self._clock, self._store, self._writer, stats, self.faults)
@@ -85,6 +84,7 @@ class Emulator:
             stats=stats,
             drivers=self._drivers,
             faults=self.faults,
+            places=Places(settings.max_workers_total),
         )
         self._api = Api(self._on)
         self._state = State(self._on, self._api, self._store)
@@ -93,6 +93,20 @@ class Emulator:
         self.control = Control(self._parts())
         self._wire = Wire(settings, self._api, self.control)
         self.application = Gateway(settings, self._api.endpoints, stats, self._wire)
+
+    def _open_logs(self, path: Path) -> LogStore:
+        try:
+            return LogStore(
+                path,
+                max_bytes_per_worker=LOG_BYTES_PER_WORKER,
+                max_bytes=int(self._settings.logs_max_mb * 1_000_000),
+                retention_ms=int(self._settings.retention_days * DAY_MS),
+                now_ms=self._clock.now_ms,
+            )
+        except (OSError, sqlite3.Error) as error:
+            self._writer.close()
+            self._store.close()
+            raise CannotServe(f"{path} cannot be used for logs: {error}. Move it away; a new one is made.") from None
 
     def _parts(self) -> Parts:
         writer, outbox, retention = self._writer, self._outbox, self.retention
@@ -115,6 +129,7 @@ class Emulator:
                 writer=writer,
                 outbox=outbox,
                 faults=self.faults,
+                places=self._on.places,
                 store=self._store,
                 endpoints=self._api.endpoints,
                 answers=lambda: self._wire.answers,
@@ -138,6 +153,11 @@ class Emulator:
                 await plant(self._settings.seed_file, self._api, self._settings.api_keys)
             except SeedError as error:
                 raise CannotServe(str(error)) from None
+
+    def when_broken(self, run: Callable[[StoreBroken], None]) -> None:
+        """Call `run`, on the event loop, once the store has broken: the server is to end."""
+        loop = asyncio.get_running_loop()
+        self._store.when_broken = lambda broken: loop.call_soon_threadsafe(run, broken)
 
     def open(self) -> None:
         """Take up what an earlier server left: endpoints, their queues, what was leased, what is to be delivered."""
@@ -182,7 +202,7 @@ def bind(host: str, port: int, *, with_keys: bool) -> socket.socket:
 async def serve(settings: Settings, announce: Callable[[str], None], *, end_with_stdin: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, or the end of standard input. `announce` gets the URL once requests are answered.
 
-    Raises CannotServe, or StoreError when the store cannot be opened.
+    Raises CannotServe, or StoreError when the store cannot be opened or has broken.
     """
     listener = bind(settings.host, settings.port, with_keys=bool(settings.api_keys))
     host, port = listener.getsockname()[:2]
@@ -194,6 +214,7 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
         application = emulator.guarded() if ipaddress.ip_address(host).is_loopback else emulator.application
         config = uvicorn.Config(
             application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
+            interface="asgi3",  # not guessed: the outer application is a plain function that gives a coroutine
             http=GuardedProtocol,
             ws="none",
             lifespan="off",
@@ -211,6 +232,12 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
             emulator.faults.remove(emulator.faults.rules(None))  # answers that they hold back would be waited for
             server.stop()
 
+        def stop_broken(broken: StoreBroken) -> None:
+            failed.append(broken)
+            stop()
+
+        failed: list[StoreBroken] = []
+        emulator.when_broken(stop_broken)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
@@ -220,6 +247,8 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
         emulator.retention.start()
         await server.serve(sockets=[listener])
         sweeping.cancel()
+        if failed:
+            raise failed[0]
     finally:
         await emulator.close()
         listener.close()

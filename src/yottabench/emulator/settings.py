@@ -40,6 +40,8 @@ class Settings:
     """Attempts that may end without a worker's answer before the task is FAILED."""
     retry_busy: bool = False
     """Try a task again, after Retry-After, when its worker answers 429, 502, 503 or 504; else those are failures."""
+    max_workers_total: int = 256
+    """Workers that run at a time, of all endpoints together: each is a process. More of them wait, INITIALIZING."""
     drain_s: float = 30.0
     """How long a worker that is to go may go on with the task in its hands."""
     webhook_retry_s: tuple[float, ...] = (60.0, 300.0, 900.0)
@@ -56,6 +58,8 @@ class Settings:
     """What X-Control-Key must be for /_emulator/. None: no key, and callers on this machine only."""
     retention_days: float = 7.0
     """How long ended tasks, workers and log lines are kept; what is open or not delivered yet stays."""
+    logs_max_mb: float = 1024.0
+    """Megabytes of log lines of all workers together; beyond it the oldest lines of the longest log go."""
     seed_file: Path | None = None
     """Endpoints and tasks to make at start, as JSON or TOML."""
     images: Path | None = None

@@ -4,9 +4,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ipaddress
 import logging
-import re
 import ssl
 from collections import deque
 from collections.abc import Coroutine, Iterable
@@ -22,9 +20,18 @@ from yottabench.emulator.limits import (
     DELIVERIES_PER_DESTINATION,
     DELIVERY_ANSWER_MAX_BYTES,
     DELIVERY_WINDOW,
+    IDLE_DESTINATIONS_MAX,
     STORE_RETRY_MS,
 )
-from yottabench.emulator.settings import Egress, Settings
+from yottabench.emulator.receivers import (
+    EgressRefused,
+    address_of,
+    allowed_address,
+    authority_of,
+    destination_of,
+    target_of,
+)
+from yottabench.emulator.settings import Settings
 from yottabench.emulator.stats import Stats
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import (
@@ -42,21 +49,13 @@ from yottabench.emulator.store.writer import Writer
 
 _log = logging.getLogger("yottabench.webhooks")
 
-Address = tuple[str, str, int]  # scheme, host, port
-
-
-class _Held:
-    """A delivery in the window: what it waits for, or what sends it."""
-
-    __slots__ = ("sending", "timer")
-
-    def __init__(self) -> None:
-        self.timer: Timer | None = None
-        self.sending: asyncio.Task[None] | None = None
-
 
 class Outbox:
-    """Every delivery that is due goes out; deliveries to one host and port share a few places and a queue."""
+    """Every delivery that is due goes out; deliveries to one host and port share a few places and a queue.
+
+    What waits for its time, and what is more than a destination's window, is left in the store, which is asked by
+    destination: however much one receiver has to come, it is in nobody else's way.
+    """
 
     def __init__(
         self, settings: Settings, clock: Clock, store: Store, writer: Writer, stats: Stats, faults: Faults
@@ -67,59 +66,50 @@ class Outbox:
         self._writer = writer
         self._stats = stats
         self._faults = faults
-        self._held: dict[int, _Held] = {}
-        self._waiting = 0  # of those held: how many wait for a time
-        self._spilled = True  # a store that was opened may hold deliveries
-        self._wake: Timer | None = None  # when the first of those that were left in the store is due
-        self._wake_ms = 0
-        self._destinations: dict[Address, _Destination] = {}
+        self._held: dict[int, asyncio.Task[None] | None] = {}  # None: it waits for a place
+        self._destinations: dict[str, _Destination] = {}
+        self._idle: dict[str, _Destination] = {}  # the longest idle first
         self._under_way: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def load(self) -> None:
-        """Take up what the store holds; called at start, and whenever the window has room again."""
+        """Take up what the store holds; called at start, and when a snapshot was put back."""
         if self._closed:
             return
         try:
-            due = self._store.due_deliveries(DELIVERY_WINDOW)
+            found = self._store.delivery_destinations()
         except StoreError as error:
             _log.error("The outbox cannot be read now. %s", error)
-            self._leave(self._clock.now_ms() + STORE_RETRY_MS)
+            self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, self.load)
             return
-        self._spilled = False
-        for delivery in due:
-            self.add(delivery)
-        if len(due) == DELIVERY_WINDOW:
-            self._leave(due[-1].next_ms)
+        for name in found:
+            destination = self._destination(name)
+            destination.spilled = True
+            self._pump(destination)
 
     def add(self, delivery: DueDelivery) -> None:
         """A delivery that was just made durable."""
-        # What waits for its time gets half of the window: a receiver that is down must not fill it with its retries.
-        waits = delivery.next_ms > self._clock.now_ms()
-        room = len(self._held) < DELIVERY_WINDOW and (not waits or self._waiting < DELIVERY_WINDOW // 2)
-        if room or delivery.id in self._held:
-            self._hold(delivery)
+        if delivery.id in self._held or self._closed:
+            return
+        destination = self._destination(destination_of(delivery.url))
+        if delivery.next_ms > self._clock.now_ms():
+            self._wake_at(destination, delivery.next_ms)
+        elif destination.spilled or len(destination.queue) >= DELIVERY_WINDOW:
+            destination.spilled = True
         else:
-            self._leave(delivery.next_ms)
+            self._queue(destination, delivery)
+        self._pump(destination)
 
     def resend(self, delivery: DueDelivery) -> None:
         """A delivery that was just made due again on request, whatever it waited for."""
-        held = self._held.get(delivery.id)
-        if held is None:
-            self.add(delivery)
-        elif held.timer is not None:
-            held.timer.cancel()
-            self._enqueue(delivery)
+        self.add(delivery)
 
     def forget(self, ids: Iterable[int]) -> None:
         """Deliveries that were removed: those that wait are not sent, those under way are broken off."""
         for delivery_id in ids:
-            held = self._held.pop(delivery_id, None)
-            if held is not None and held.timer is not None:
-                held.timer.cancel()
-                self._waiting -= 1
-            if held is not None and held.sending is not None:
-                held.sending.cancel()
+            sending = self._held.pop(delivery_id, None)
+            if sending is not None:
+                sending.cancel()
 
     @property
     def busy(self) -> int:
@@ -128,8 +118,8 @@ class Outbox:
 
     @property
     def pending(self) -> int:
-        """How many deliveries are held in memory, due now or later."""
-        return len(self._held)
+        """How many deliveries are to be sent, now or later."""
+        return self._store.pending_deliveries()
 
     async def close(self) -> None:
         """End what is under way; the store's recovery makes it due again."""
@@ -140,61 +130,68 @@ class Outbox:
         for destination in self._destinations.values():
             destination.close()
 
-    def _hold(self, delivery: DueDelivery) -> None:
-        if delivery.id in self._held or self._closed:
-            return
-        self._held[delivery.id] = _Held()
-        if delivery.next_ms <= self._clock.now_ms():
-            self._enqueue(delivery)
-        else:
-            self._enqueue_at(delivery, delivery.next_ms)
-
-    def _leave(self, next_ms: int) -> None:
-        """One is left in the store: it is taken up when it is due, or when there is room again."""
-        if next_ms <= self._clock.now_ms():
-            self._spilled = True
-        elif self._wake is None or next_ms < self._wake_ms:
-            if self._wake is not None:
-                self._wake.cancel()
-            self._wake_ms = next_ms
-            self._wake = self._clock.call_at(next_ms, self._wake_up)
-
-    def _wake_up(self) -> None:
-        self._wake = None
-        self.load()
-
-    def _enqueue_at(self, delivery: DueDelivery, due_ms: int) -> None:
-        held = self._held.get(delivery.id)
-        if held is not None:
-            held.timer = self._clock.call_at(due_ms, lambda: self._enqueue(delivery))
-            self._waiting += 1
-
-    def _let_go(self, delivery: DueDelivery) -> None:
-        self._held.pop(delivery.id, None)
-        if self._spilled and len(self._held) - self._waiting < DELIVERY_WINDOW // 4:
-            self.load()
-
-    def _enqueue(self, delivery: DueDelivery) -> None:
-        held = self._held.get(delivery.id)
-        if held is None:
-            return
-        if held.timer is not None:
-            held.timer = None
-            self._waiting -= 1
-        address = address_of(delivery.url)
-        destination = self._destinations.get(address)
+    def _destination(self, name: str) -> "_Destination":
+        destination = self._destinations.get(name)
         if destination is None:
-            destination = self._destinations[address] = _Destination(address, self._settings)
+            destination = self._destinations[name] = _Destination(name, self._settings)
+        self._idle.pop(name, None)
+        return destination
+
+    def _queue(self, destination: "_Destination", delivery: DueDelivery) -> None:
+        self._held[delivery.id] = None
         destination.queue.append(delivery)
+
+    def _wake_at(self, destination: "_Destination", due_ms: int) -> None:
+        """One that is left in the store is due then; the first is enough to know of."""
+        if destination.timer is not None:
+            if destination.timer_ms <= due_ms:
+                return
+            destination.timer.cancel()
+        destination.timer_ms = due_ms
+        destination.timer = self._clock.call_at(due_ms, lambda: self._wake(destination))
+
+    def _wake(self, destination: "_Destination") -> None:
+        destination.timer = None
+        destination.spilled = True
         self._pump(destination)
 
     def _pump(self, destination: "_Destination") -> None:
-        while destination.queue and destination.inflight < DELIVERIES_PER_DESTINATION and not self._closed:
+        while not self._closed:
+            self._take_up(destination)
+            if not destination.queue or destination.inflight >= DELIVERIES_PER_DESTINATION:
+                break
             delivery = destination.queue.popleft()
-            held = self._held.get(delivery.id)
-            if held is not None:
+            if delivery.id in self._held:
                 destination.inflight += 1
-                held.sending = self._spawn(self._send(delivery, destination))
+                self._held[delivery.id] = self._spawn(self._send(delivery, destination))
+        if destination.is_idle:
+            self._idle[destination.name] = destination
+            if len(self._idle) > IDLE_DESTINATIONS_MAX:
+                oldest = next(iter(self._idle))
+                del self._destinations[oldest]
+                self._idle.pop(oldest).close()
+
+    def _take_up(self, destination: "_Destination") -> None:
+        """Read on in the store when it has more for this destination and there is room."""
+        if not destination.spilled or len(destination.queue) > DELIVERY_WINDOW // 4:
+            return
+        now_ms = self._clock.now_ms()
+        # Those that are queued or about to be claimed are found once more.
+        limit = DELIVERY_WINDOW + len(destination.queue) + destination.inflight
+        try:
+            found = self._store.due_deliveries(limit, destination.name)
+        except StoreError as error:
+            _log.error("The outbox cannot be read now. %s", error)
+            self._wake_at(destination, now_ms + STORE_RETRY_MS)
+            return
+        destination.spilled = len(found) == limit
+        for delivery in found:
+            if delivery.next_ms > now_ms:
+                destination.spilled = False
+                self._wake_at(destination, delivery.next_ms)
+                break
+            if delivery.id not in self._held:
+                self._queue(destination, delivery)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -208,10 +205,11 @@ class Outbox:
                 # Read first: a store that cannot tell the result now must not leave a claim behind.
                 finished = None if delivery.task_seq is None else self._store.finished_task(delivery.task_seq)
                 if await self._writer.commit(ClaimDelivery(id=delivery.id)) is Moved.STALE:
-                    self._let_go(delivery)
+                    self._held.pop(delivery.id, None)
                     return
             except StoreError:
-                self._enqueue_at(delivery, self._clock.now_ms() + STORE_RETRY_MS)
+                self._held.pop(delivery.id, None)
+                self._wake_at(destination, self._clock.now_ms() + STORE_RETRY_MS)
                 return
             now_ms = self._clock.now_ms()
             body = delivery.body or b"null" if finished is None else task_body(finished, delivery.attempts + 1, now_ms)
@@ -225,9 +223,13 @@ class Outbox:
         def post() -> Coroutine[Any, Any, str | None]:
             return destination.post(delivery, body, now_ms // 1000)
 
-        if not self._faults.armed:
-            return await post()
-        return await self._faults.send(destination.name, self._settings.webhook_timeout_s, post)
+        try:
+            if not self._faults.armed:
+                return await post()
+            return await self._faults.send(destination.authority, self._settings.webhook_timeout_s, post)
+        except Exception as error:  # a claim must not be left behind, whatever it was
+            _log.exception("Delivery %d broke down", delivery.id)
+            return f"The sending broke down ({type(error).__name__}); see the server's log."
 
     async def _write_down(self, delivery: DueDelivery, note: str | None, started_ms: int) -> None:
         now_ms = self._clock.now_ms()
@@ -243,7 +245,7 @@ class Outbox:
         end = EndDelivery(id=delivery.id, state=state, next_ms=next_ms, note=note, now_ms=now_ms, started_ms=started_ms)
         await self._writer.insist(end)
         self._stats.add(f"deliveries_{state.name.lower()}")
-        self._let_go(delivery)
+        self._held.pop(delivery.id, None)
         if state is DeliveryState.DUE:
             delivery.attempts += 1
             delivery.next_ms = next_ms
@@ -253,18 +255,26 @@ class Outbox:
 class _Destination:
     """One receiver: its queue, its places, its connections."""
 
-    def __init__(self, address: Address, settings: Settings) -> None:
-        self._address = address
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name = name
+        self._address = address_of(name)
         self._settings = settings
         self._pools: dict[str, http1.Http1Pool] = {}
         self.queue: deque[DueDelivery] = deque()
         self.inflight = 0
+        self.spilled = False  # the store may hold more that is due than the queue does
+        self.timer: Timer | None = None  # of the next that is due
+        self.timer_ms = 0
 
     @property
-    def name(self) -> str:
+    def authority(self) -> str:
         """host:port, as rules of faults have it."""
-        _, host, port = self._address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return authority_of(self._address)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is known to come."""
+        return not (self.queue or self.inflight or self.spilled or self.timer)
 
     async def post(self, delivery: DueDelivery, body: bytes, now_s: int) -> str | None:
         """Send once. None: acknowledged; else why not."""
@@ -304,71 +314,6 @@ class _Destination:
         """Drop the connections."""
         for pool in self._pools.values():
             pool.close()
-
-
-class EgressRefused(Exception):
-    """The address is not one that this server may send webhooks to."""
-
-
-# Where clouds answer whoever asks from inside with credentials: never, not even when allowed by name.
-_METADATA = frozenset(
-    ipaddress.ip_address(text) for text in ("169.254.169.254", "169.254.170.2", "100.100.100.200", "fd00:ec2::254")
-)
-
-
-async def allowed_address(host: str, port: int, allowed: tuple[str, ...], egress: Egress = "loopback") -> str:
-    """One address of `host` that may be connected to: loopback, with egress `public` any global one, or any allowed.
-
-    Raises EgressRefused, or http1.ConnectFailed when the name is unknown. The default keeps a replayed trace from
-    reaching the receivers of the real service.
-    """
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)
-    except (OSError, UnicodeError) as error:
-        raise http1.ConnectFailed(f"The name {host} is unknown: {error}") from error
-    ips = [str(entry[4][0]) for entry in found]
-    addresses = [_unmapped(ip) for ip in ips]
-    if any(address in _METADATA for address in addresses):
-        raise EgressRefused(f"{host} is an address of a cloud's metadata service, which no webhook may reach.")
-    if host in allowed or all(address.is_loopback for address in addresses):
-        return ips[0]
-    if egress == "loopback":
-        raise EgressRefused(f"{host} is not on this machine's loopback. Allow it with --webhook-allow {host}.")
-    if not all(address.is_global for address in addresses):
-        raise EgressRefused(f"{host} has an address that is not public. Allow it with --webhook-allow {host}.")
-    return ips[0]
-
-
-def _unmapped(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(ip.split("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
-
-
-# Of a URL that was validated when it came in. urlsplit is stricter: it raises for brackets without an IPv6 address in
-# them, which are for the resolver to refuse, once, as an address that cannot be reached.
-_URL = re.compile(r"(?P<scheme>\w+)://(?:\[(?P<ip>[^]]*)\]|(?P<host>[^:/?#]*))(?::(?P<port>[0-9]+))?(?P<rest>[^#]*)")
-
-
-def _parts(url: str) -> re.Match[str]:
-    match = _URL.match(url)
-    if match is None:
-        raise ValueError("A webhook that was never validated.")
-    return match
-
-
-def address_of(url: str) -> Address:
-    """Scheme, host and port of a webhook that was validated when it came in."""
-    parts = _parts(url)
-    scheme = parts["scheme"].lower()
-    port = int(parts["port"]) if parts["port"] else 443 if scheme == "https" else 80
-    return scheme, (parts["ip"] or parts["host"] or "").lower(), port
-
-
-def target_of(url: str) -> bytes:
-    """Path and query of a webhook, as they go on the wire."""
-    rest = _parts(url)["rest"]
-    return (rest if rest.startswith("/") else "/" + rest).encode("ascii")
 
 
 def delivery_headers(delivery: DueDelivery, body: bytes, now_s: int) -> bytes:

@@ -11,6 +11,7 @@ from yottabench.emulator.dispatch import Dispatcher, ReadyWorker, WorkerCaller
 from yottabench.emulator.drivers.base import Driver, LogLine, RunningWorker, WorkerSpec, WorkerStartError
 from yottabench.emulator.http1_stream import StreamPool
 from yottabench.emulator.limits import OUTPUT_MAX_BYTES
+from yottabench.emulator.places import Place
 from yottabench.emulator.store.base import WorkerRecord, WorkerStatus
 
 _log = logging.getLogger("yottabench.workers")
@@ -77,6 +78,7 @@ class Worker:
         dispatcher: Dispatcher | None,
         save: Callable[[WorkerRecord, WorkerStatus | None], Awaitable[None]],
         past_faults: Callable[[int, WorkerCaller], WorkerCaller],
+        place: Place,
     ) -> None:
         self.record = record
         self.ready_ms: int | None = None
@@ -86,6 +88,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._save = save
         self._past_faults = past_faults
+        self.place = place
         self._starting: asyncio.Future[RunningWorker] | None = None
         self._running: RunningWorker | None = None
         self._ready: ReadyWorker | None = None
@@ -126,6 +129,9 @@ class Worker:
         """Start, serve, end. True when it had become ready; the reason of its end is in its record."""
         self._port = spec.port
         await self._save(self.record, None)
+        if not await self.place.wait() or self.leaving:
+            await self._end("stopped", now_ms())
+            return False
         try:
             self._starting = asyncio.ensure_future(self._driver.start(spec, log))
             self._starting.add_done_callback(_seen)
@@ -168,6 +174,8 @@ class Worker:
         if self._running is None or self._ready is None:
             if self._running is not None:
                 self._running.kill()
+            elif self.place.waits:
+                self.place.release()
             return
         if self.record.status is WorkerStatus.TERMINATED:  # it went by itself just now
             return
@@ -190,6 +198,7 @@ class Worker:
         if running is not None:
             running.kill()
             await asyncio.wait([running.exited], timeout=KILL_AFTER_S)
+        self.place.release()
         if self._caller is not None:
             self._caller.close()
 
@@ -205,6 +214,7 @@ class Worker:
         await self._save(self.record, previous)
 
     async def _end(self, reason: str, now_ms: int) -> None:
+        self.place.release()
         self.record.reason = "stopped" if self.leaving else reason
         await self._become(WorkerStatus.TERMINATED, now_ms)
 

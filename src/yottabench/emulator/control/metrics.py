@@ -11,6 +11,7 @@ import attrs
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.endpoints import Endpoint
 from yottabench.emulator.faults import Faults
+from yottabench.emulator.places import Places
 from yottabench.emulator.stats import Stats
 from yottabench.emulator.store.base import EndpointStatus, Store, TaskState, WorkerStatus
 from yottabench.emulator.store.writer import Writer
@@ -28,6 +29,7 @@ class Sources:
     writer: Writer
     outbox: Outbox
     faults: Faults
+    places: Places
     store: Store
     endpoints: Mapping[int, Endpoint]
     answers: Callable[[], Mapping[int, int]]  # how many answers there were of each HTTP status
@@ -88,6 +90,7 @@ class _Collector:
         yield gauge("clock_ahead_seconds", "How far time was advanced.", None, {"": sources.ahead_ms() / 1000})
         yield gauge("endpoints", "Endpoints by status.", "status", self._endpoints())
         yield gauge("workers", "Live workers by status.", "status", self._workers())
+        yield gauge("workers_waiting", "Workers for which there is no place.", None, {"": sources.places.waiting})
         tasks = GaugeMetricFamily("yottabench_tasks", "Tasks by endpoint and state.", labels=["endpoint", "state"])
         for endpoint_id in sources.endpoints:
             for state, n in sources.store.counts(endpoint_id).items():

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
+from yottabench.emulator import requests
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.fields import invalid, shown
 from yottabench.emulator.limits import INT64_MAX, SNAPSHOT_MAX_BYTES
 from yottabench.emulator.store.base import OPEN_STATES, TaskState
-from yottabench.emulator.store.upkeep import Snapshot
+from yottabench.emulator.store.upkeep import SavedTask, Snapshot
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -73,6 +74,9 @@ def _faults(snapshot: Snapshot) -> Iterator[str]:
         yield "an endpoint or a worker is there twice"
     if not endpoints.issuperset(each.endpoint_id for each in (*snapshot.workers, *snapshot.tasks)):
         yield "a worker or a task belongs to an endpoint that is not there"
+    for endpoint in snapshot.endpoints:
+        if endpoint.record.spec.webhook is not None and not requests.is_webhook(endpoint.record.spec.webhook):
+            yield f"endpoint {endpoint.record.id} has a webhook that could not have been sent"
     yield from _faults_of_tasks(snapshot)
     yield from _faults_of_deliveries(snapshot, workers)
 
@@ -84,6 +88,9 @@ def _faults_of_tasks(snapshot: Snapshot) -> Iterator[str]:
     for task in snapshot.tasks:
         if (task.state in OPEN_STATES) == (task.ended_ms is not None):
             yield f"task {task.task_id} must have a time of its end if it has ended, and else none"
+        refusal = _refusal(task)
+        if refusal is not None:
+            yield f"task {shown(task.task_id)} could not have been submitted: {refusal}"
         if task.state is TaskState.RETRY_WAIT and task.next_ms is None:
             yield f"task {task.task_id} waits for another attempt and has no time for it"
         fences = [attempt.fence for attempt in task.attempts]
@@ -93,12 +100,35 @@ def _faults_of_tasks(snapshot: Snapshot) -> Iterator[str]:
             yield f"an attempt of task {task.task_id} was given up and has no end"
 
 
+def _refusal(task: SavedTask) -> str | None:
+    """Why it could not have been submitted as it is; what a worker or a receiver is sent must not depend on the way."""
+    body = {
+        "taskId": task.task_id,
+        "input": task.input,
+        "workerPort": task.worker_port,
+        "processUri": task.process_uri,
+        "webhook": task.webhook,
+        "webhookAuthKey": task.webhook_auth_key,
+        "headers": task.headers,
+    }
+    sent = {name: value for name, value in body.items() if value is not None and value is not msgspec.UNSET}
+    try:
+        requests.read_submit(msgspec.json.encode(sent), strict=False)
+    except ApiError as error:
+        return error.message
+    return None
+
+
 def _faults_of_deliveries(snapshot: Snapshot, workers: set[int]) -> Iterator[str]:
     seqs = {task.seq for task in snapshot.tasks}
     of_tasks = [delivery.task_seq for delivery in snapshot.deliveries if delivery.task_seq is not None]
     if not seqs.issuperset(of_tasks) or len(set(of_tasks)) < len(of_tasks):
         yield "a delivery belongs to no task, or two to one"
     for delivery in snapshot.deliveries:
+        if not requests.is_webhook(delivery.url):
+            yield f"{shown(delivery.url)} is no URL of a webhook"
+        if delivery.auth_key is not None and not requests.is_auth_key(delivery.auth_key):
+            yield "the key of a delivery could not have been sent"
         if delivery.task_seq is None and (delivery.worker_id not in workers or delivery.body is msgspec.UNSET):
             yield "a delivery belongs neither to a task nor to a worker"
         numbers = [attempt.number for attempt in delivery.attempts]

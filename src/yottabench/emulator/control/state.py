@@ -54,6 +54,7 @@ class State:
             cleared = await self._on.writer.commit(ClearState(namespace=namespace))
             self._on.outbox.forget(cleared.open_deliveries)
             self._on.faults.remove(self._on.faults.rules(namespace))
+            self._api.forget_rates(ended, namespace)
             await asyncio.to_thread(self._on.logs.forget, workers)
             return len(ended)
 

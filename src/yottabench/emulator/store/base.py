@@ -349,6 +349,10 @@ class StoreError(Exception):
     """The store could not do it; nothing of the batch is kept. The message is for the operator's log."""
 
 
+class StoreBroken(StoreError):
+    """A flush to the disk failed: what the disk holds is uncertain, and stays so until the store is opened anew."""
+
+
 class StoreInUse(StoreError):
     """Another server holds this store."""
 
@@ -414,8 +418,16 @@ class Store(Protocol):
         """Tasks in RETRY_WAIT, each with the time at which it is to be queued again."""
         ...
 
-    def due_deliveries(self, limit: int) -> list[DueDelivery]:
-        """Deliveries in DUE, soonest first."""
+    def due_deliveries(self, limit: int, destination: str | None = None) -> list[DueDelivery]:
+        """Deliveries in DUE, soonest first: those to one destination (see receivers.destination_of), or all."""
+        ...
+
+    def delivery_destinations(self) -> list[str]:
+        """Every destination that has deliveries in DUE."""
+        ...
+
+    def pending_deliveries(self) -> int:
+        """How many deliveries are in DUE."""
         ...
 
     def finished_task(self, seq: int) -> FinishedTask | None:

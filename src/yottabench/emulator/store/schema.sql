@@ -80,6 +80,7 @@ CREATE TABLE delivery (
   task_seq     INTEGER,
   worker_id    INTEGER,
   url          TEXT NOT NULL,
+  destination  TEXT NOT NULL,           -- scheme, host and port of it: each receiver is taken up apart
   auth_key     TEXT,
   body         BLOB,                    -- of worker deliveries; a task's is made from the task when it is sent
   state        INTEGER NOT NULL,
@@ -91,7 +92,7 @@ CREATE TABLE delivery (
 );
 CREATE UNIQUE INDEX delivery_of_task ON delivery (task_seq) WHERE task_seq IS NOT NULL;
 CREATE INDEX delivery_of_worker ON delivery (worker_id) WHERE worker_id IS NOT NULL;
-CREATE INDEX delivery_due ON delivery (next_ms) WHERE state = 0;
+CREATE INDEX delivery_due ON delivery (destination, next_ms, id) WHERE state = 0;
 CREATE INDEX delivery_inflight ON delivery (id) WHERE state = 1;
 
 CREATE TABLE delivery_attempt (

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import msgspec
 
+from yottabench.emulator.receivers import destination_of
 from yottabench.emulator.store import base
-from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreError, TaskState
+from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreBroken, StoreError, TaskState
 from yottabench.emulator.store.sqlite_upkeep import SqliteUpkeep
-from yottabench.emulator.store.sqlite_wal import Checkpointer
+from yottabench.emulator.store.sqlite_wal import Checkpointer, is_failed_flush
 
 SCHEMA_VERSION = 2
 
@@ -53,8 +54,8 @@ _REQUEUE = (
     " WHERE seq = ? AND state = 2 AND fence = ? RETURNING endpoint_id"
 )
 _INSERT_DELIVERY = (
-    "INSERT INTO delivery (task_seq, worker_id, url, auth_key, body, state, attempts, next_ms, updated_ms)"
-    " VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?) RETURNING id"
+    "INSERT INTO delivery (task_seq, worker_id, url, destination, auth_key, body, state, attempts, next_ms, updated_ms)"
+    " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?) RETURNING id"
 )
 
 
@@ -62,6 +63,8 @@ class SqliteStore(SqliteUpkeep):
     """The Store on one SQLite file in the folder `data`; a lock file keeps a second server out."""
 
     def __init__(self, data: Path) -> None:
+        self._broken: StoreBroken | None = None
+        self.when_broken: Callable[[StoreBroken], object] = lambda _: None  # on whatever thread it happens, once
         self._path = data / "yottabench.sqlite"
         try:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,6 +77,7 @@ class SqliteStore(SqliteUpkeep):
             self._path.touch(mode=0o600)
             self._writer = self._connect()
             self._migrate()
+            self._settle_wal()
             self._reader = self._connect()
             self._reader.execute("PRAGMA query_only = ON")
         except (sqlite3.Error, OSError) as error:
@@ -98,7 +102,7 @@ class SqliteStore(SqliteUpkeep):
             base.EndDelivery: self._end_delivery,
             **self._upkeep(),
         }
-        self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"))
+        self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"), self._break)
         self._closed = False
 
     def _connect(self) -> sqlite3.Connection:
@@ -125,6 +129,29 @@ class SqliteStore(SqliteUpkeep):
             )
         schema = files("yottabench.emulator.store").joinpath("schema.sql").read_text(encoding="utf-8")
         self._writer.executescript(f"BEGIN IMMEDIATE;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+
+    def _settle_wal(self) -> None:
+        # What a crash left in the WAL is shown by the system's memory, even if a flush of it once failed. Written into
+        # the database and flushed anew, it can be built upon. A disk that is too full for that may still be read.
+        try:
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            if is_failed_flush(error):
+                raise self._break(error) from error
+
+    def _break(self, error: BaseException) -> StoreBroken:
+        """Note that a flush failed; from here on `apply` refuses everything."""
+        if self._broken is None:
+            self._broken = StoreBroken(
+                f"{self._path} could not be flushed to the disk: {error}. What it holds is not certain any more."
+                " Look at the disk, then start yottabench again: it goes on with what is there."
+            )
+            self.when_broken(self._broken)
+        return self._broken
+
+    def _check_whole(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     @staticmethod
     def _one(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
@@ -154,6 +181,13 @@ class SqliteStore(SqliteUpkeep):
                 ).rowcount
                 self._move_count(endpoint_id, TaskState.LEASED, TaskState.QUEUED, moved)
             self._writer.execute("UPDATE delivery SET state = 0 WHERE state = 1")
+            # Written later than now: the machine's clock was set back. What waits then waits as long as it was to wait.
+            for table, waiting in (("delivery", 0), ("task", 2)):
+                self._writer.execute(
+                    f"UPDATE {table} SET next_ms = next_ms - updated_ms + ?, updated_ms = ?"  # noqa: S608 -- constants only
+                    f" WHERE state = {waiting} AND updated_ms > ?",
+                    (now_ms, now_ms, now_ms),
+                )
             self._writer.execute(
                 "UPDATE worker SET status = 3, updated_ms = ?, reason = 'the server ended' WHERE status <> 3", (now_ms,)
             )
@@ -162,7 +196,9 @@ class SqliteStore(SqliteUpkeep):
 
     def apply(self, batch: Sequence[base.Command[Any]]) -> list[Any]:
         """See Store.apply."""
+        self._check_whole()
         self._checkpointer.cut_wal_if_long(self._writer)
+        self._check_whole()
         do = self._do
         outcomes: list[Any] = []
 
@@ -193,6 +229,8 @@ class SqliteStore(SqliteUpkeep):
             self._next_seq = next_seq
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            if is_failed_flush(error):
+                raise self._break(error) from error
             if isinstance(error, Exception):
                 raise StoreError(f"The store could not write: {error}") from error
             raise
@@ -237,7 +275,7 @@ class SqliteStore(SqliteUpkeep):
         worker_id: int | None = None,
         body: bytes | None = None,
     ) -> DueDelivery:
-        values = (task_seq, worker_id, url, auth_key, body, now_ms, now_ms)
+        values = (task_seq, worker_id, url, destination_of(url), auth_key, body, now_ms, now_ms)
         ((delivery_id,),) = self._writer.execute(_INSERT_DELIVERY, values).fetchall()
         return DueDelivery(
             id=delivery_id, url=url, auth_key=auth_key, task_seq=task_seq, body=body, attempts=0, next_ms=now_ms

@@ -18,6 +18,12 @@ _READY = (
     "t.seq, t.endpoint_id, t.task_id, t.fence, t.strikes, i.worker_port, i.process_uri,"
     f" CASE WHEN length(i.input) <= {READY_INPUT_MAX_BYTES} THEN i.input END, i.headers"
 )
+# From one to the next by the index, however many deliveries each has.
+_DESTINATIONS = (
+    "WITH RECURSIVE found (name) AS (SELECT min(destination) FROM delivery WHERE state = 0 UNION ALL"
+    " SELECT (SELECT min(destination) FROM delivery WHERE state = 0 AND destination > name) FROM found"
+    " WHERE name IS NOT NULL) SELECT name FROM found WHERE name IS NOT NULL"
+)
 
 
 class SqliteReads:
@@ -121,15 +127,35 @@ class SqliteReads:
         )
         return [(next_ms, _ready(row)) for next_ms, *row in rows]
 
-    def due_deliveries(self, limit: int) -> list[DueDelivery]:
+    def due_deliveries(self, limit: int, destination: str | None = None) -> list[DueDelivery]:
         """See Store.due_deliveries."""
+        of_one, values = ("", (limit,)) if destination is None else (" AND destination = ?", (destination, limit))
         rows = self._rows(
-            "SELECT id, url, auth_key, task_seq, body, attempts, next_ms FROM delivery WHERE state = 0"
-            " ORDER BY next_ms LIMIT ?",
-            (limit,),
+            "SELECT id, url, auth_key, task_seq, body, attempts, next_ms, delivered_ms IS NOT NULL FROM delivery"  # noqa: S608 -- constants only
+            f" WHERE state = 0{of_one} ORDER BY next_ms, id LIMIT ?",
+            values,
         )
-        names = ("id", "url", "auth_key", "task_seq", "body", "attempts", "next_ms")
-        return [DueDelivery(**dict(zip(names, row, strict=True))) for row in rows]
+        return [
+            DueDelivery(
+                id=number,
+                url=url,
+                auth_key=auth_key,
+                task_seq=task_seq,
+                body=body,
+                attempts=attempts,
+                next_ms=next_ms,
+                once=bool(once),
+            )
+            for number, url, auth_key, task_seq, body, attempts, next_ms, once in rows
+        ]
+
+    def delivery_destinations(self) -> list[str]:
+        """See Store.delivery_destinations."""
+        return [destination for (destination,) in self._rows(_DESTINATIONS)]
+
+    def pending_deliveries(self) -> int:
+        """See Store.pending_deliveries."""
+        return cast(int, self._rows("SELECT count(*) FROM delivery WHERE state = 0")[0][0])
 
     def finished_task(self, seq: int) -> base.FinishedTask | None:
         """See Store.finished_task."""

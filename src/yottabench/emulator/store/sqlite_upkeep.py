@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from yottabench.emulator.receivers import destination_of
 from yottabench.emulator.store import upkeep
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, TaskState, WorkerStatus
 from yottabench.emulator.store.sqlite_history import SqliteHistory
@@ -280,12 +281,13 @@ class SqliteUpkeep(SqliteHistory):
     def _put_saved_delivery(self, delivery: upkeep.SavedDelivery, seqs: dict[int, int]) -> None:
         inflight = delivery.state is DeliveryState.INFLIGHT
         ((delivery_id,),) = self._writer.execute(
-            "INSERT INTO delivery (task_seq, worker_id, url, auth_key, body, state, attempts, next_ms, note,"
-            " delivered_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO delivery (task_seq, worker_id, url, destination, auth_key, body, state, attempts, next_ms, note,"
+            " delivered_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 None if delivery.task_seq is None else seqs[delivery.task_seq],
                 delivery.worker_id,
                 delivery.url,
+                destination_of(delivery.url),
                 delivery.auth_key,
                 _bytes(delivery.body),
                 DeliveryState.DUE if inflight else delivery.state,

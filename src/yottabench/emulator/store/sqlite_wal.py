@@ -1,6 +1,5 @@
 """Keeps the WAL of the SQLite store short without making a commit wait."""
 
-import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -10,13 +9,22 @@ from pathlib import Path
 _CHECKPOINT_COMMITS = 100
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_MAX_BYTES = 64 * 1024 * 1024
+_FLUSH_FAILED = frozenset([sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC])
+
+
+def is_failed_flush(error: BaseException) -> bool:
+    """Whether the system could not bring what was written to the disk. It then forgets that it was asked to."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _FLUSH_FAILED
 
 
 class Checkpointer:
     """Moves the WAL into the database beside the writer, so that no commit waits for it."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], wal: Path) -> None:
+    def __init__(
+        self, connect: Callable[[], sqlite3.Connection], wal: Path, flush_failed: Callable[[sqlite3.Error], object]
+    ) -> None:
         self._connection = connect()
+        self._flush_failed = flush_failed
         self._wal = wal
         self._wake = threading.Event()
         self._stopping = False
@@ -36,8 +44,7 @@ class Checkpointer:
         """Called by the writer before a transaction: under steady load only the writer finds a moment to start anew."""
         if self._cut:
             self._cut = False
-            with contextlib.suppress(sqlite3.Error):  # what stands in its way is for the commit itself to meet
-                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._checkpoint(writer, "TRUNCATE")  # what stands in its way is for the commit itself to meet
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -59,6 +66,12 @@ class Checkpointer:
             if self._stopping:
                 return
             # A full disk, say: the writer meets the same and reports it. The WAL keeps everything until a later try.
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._checkpoint(self._connection, "PASSIVE")
             self._cut = self._wal_bytes() > _WAL_MAX_BYTES
+
+    def _checkpoint(self, connection: sqlite3.Connection, how: str) -> None:
+        try:
+            connection.execute(f"PRAGMA wal_checkpoint({how})")
+        except sqlite3.Error as error:
+            if is_failed_flush(error):
+                self._flush_failed(error)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ _Waiting = tuple[Command[Any], "asyncio.Future[Any]"]
 class Writer:
     """Commits commands in the order in which they are given, many per transaction, on a thread of its own.
 
+    The loop hands over all it has once the thread is free. A thread that helped itself would begin with the first
+    command it sees, and wrestle with the loop for Python's lock command by command.
+
     `unanswered` counts what was given and not answered yet, `retrying` those who wait to try again.
     """
 
@@ -29,7 +33,9 @@ class Writer:
         self._store = store
         self._loop = loop
         self._clock = clock
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._waiting: deque[_Waiting] = deque()
+        self._batches: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
+        self._busy = False  # the thread has a batch, or is about to get one
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
         self.commits = 0
@@ -39,7 +45,10 @@ class Writer:
         """Answers with the command's outcome once it is durable; raises StoreError when it is not kept."""
         done: asyncio.Future[OutcomeT] = self._loop.create_future()
         self.unanswered += 1
-        self._waiting.put((command, done))
+        self._waiting.append((command, done))
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._hand_over)  # what else comes in this turn of the loop shares the commit
         return done
 
     async def insist(self, command: Command[OutcomeT]) -> OutcomeT:
@@ -58,27 +67,20 @@ class Writer:
 
     def close(self) -> None:
         """Commit what waits, end the thread."""
-        self._waiting.put(None)
+        while self._waiting:
+            self._hand_over()
+        self._batches.put(None)
         self._thread.join()
 
-    def _take(self) -> list[_Waiting] | None:
-        first = self._waiting.get()
-        if first is None:
-            return None
-        batch = [first]
-        while len(batch) < BATCH_MAX_COMMANDS:
-            try:
-                more = self._waiting.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                self._waiting.put(None)
-                break
-            batch.append(more)
-        return batch
+    def _hand_over(self) -> None:
+        waiting = self._waiting
+        batch = [waiting.popleft() for _ in range(min(len(waiting), BATCH_MAX_COMMANDS))]
+        self._busy = bool(batch)
+        if batch:
+            self._batches.put(batch)
 
     def _run(self) -> None:
-        while (batch := self._take()) is not None:
+        while (batch := self._batches.get()) is not None:
             try:
                 outcomes = self._store.apply([command for command, _ in batch])
             except StoreError as error:
@@ -95,9 +97,13 @@ class Writer:
 
     def _answer(self, batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._resolve, batch, outcome)
+            self._loop.call_soon_threadsafe(self._committed, batch, outcome)
         except RuntimeError:  # the loop is closed: nobody is left to hear it
             _log.debug("The event loop ended before %d commits could be answered.", len(batch))
+
+    def _committed(self, batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
+        self._hand_over()  # first, so that the next commit runs while this one is answered
+        self._resolve(batch, outcome)
 
     def _resolve(self, batch: list[_Waiting], outcome: Sequence[Any] | StoreError) -> None:
         self.unanswered -= len(batch)
