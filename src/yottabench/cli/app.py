@@ -5,7 +5,10 @@ from typing import Annotated
 import typer
 
 import yottabench
-from yottabench.cli import batch, doctor, endpoints, load, serve, tasks, workers
+from yottabench.cli import batch, chaos, doctor, endpoints, load, serve, spec, tasks, workers
+
+
+DEPLOYMENT = "Talk to a deployment (YOTTA_BASE_URL, YOTTA_API_KEY)"
 
 
 def build() -> typer.Typer:
@@ -16,13 +19,15 @@ def build() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_show_locals=False,
     )
+    app.command(name="batch", rich_help_panel=DEPLOYMENT)(batch.batch)
+    app.command(name="logs", rich_help_panel=DEPLOYMENT)(workers.logs)
+    app.add_typer(endpoints.app, name="endpoints", rich_help_panel=DEPLOYMENT)
+    app.add_typer(workers.app, name="workers", rich_help_panel=DEPLOYMENT)
+    app.add_typer(tasks.app, name="tasks", rich_help_panel=DEPLOYMENT)
     app.command(name="serve")(serve.serve)
-    app.add_typer(endpoints.app, name="endpoints")
-    app.add_typer(workers.app, name="workers")
-    app.add_typer(tasks.app, name="tasks")
-    app.command(name="batch")(batch.batch)
-    app.command(name="logs")(workers.logs)
     app.add_typer(load.app, name="load")
+    app.command(name="chaos")(chaos.chaos)
+    app.add_typer(spec.app, name="spec")
     app.command(name="doctor")(doctor.doctor)
     app.callback()(_root)
     return app

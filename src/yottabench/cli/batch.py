@@ -10,19 +10,19 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from yottabench.cli.connect import (
-    EXIT_INTERRUPTED,
     EXIT_TASK_FAILED,
     AsJson,
     BaseUrl,
     EndpointId,
     connected,
+    interrupted,
     plain,
     print_json,
-    say_error,
+    read_pairs,
+    reason,
     stop,
 )
 from yottabench.cli.tasks import Headers, ProcessUri, Webhook, WebhookKey, WorkerPort
-from yottabench.cli.tasks import read_pairs as _read_pairs
 
 if TYPE_CHECKING:
     from yottabench.client import BatchProgress, BatchResult
@@ -32,7 +32,7 @@ _FIELDS = ("input", "taskId", "headers", "workerPort", "processUri")
 
 def batch(
     endpoint_id: EndpointId,
-    file: Annotated[Path, typer.Argument(help="One input as JSON on each line; - reads stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="One input as JSON on each line; - reads stdin.")],
     port: WorkerPort = 8000,
     uri: ProcessUri = "/",
     fields: Annotated[
@@ -59,11 +59,12 @@ def batch(
 
     A progress bar is shown on a terminal. With --json, the last line on stdout is a summary.
     """
+    _check_files(file, out, journal)
     total = None if str(file) == "-" else _checked(file, fields)
-    with ExitStack() as stack, connected(base_url, as_json=as_json) as client:
+    with ExitStack() as stack, connected(base_url) as client:
         target = _target(stack, out, append=journal is not None)
         seen: list[BatchProgress] = []
-        show = stack.enter_context(_progress_bar(total))
+        show = stack.enter_context(_progress_bar(total, among_results=out is None and sys.stdout.isatty()))
 
         def tell(progress: "BatchProgress") -> None:
             seen[:] = [progress]
@@ -76,7 +77,7 @@ def batch(
             process_uri=uri,
             webhook=webhook,
             webhook_auth_key=webhook_auth_key,
-            headers=_read_pairs(header, ":", "--header"),
+            headers=read_pairs(header, ":", "--header"),
             concurrency=concurrency,
             max_open=max_open,
             wait=not no_wait,
@@ -89,9 +90,7 @@ def batch(
                 target.write(json.dumps(_line(result), ensure_ascii=False) + "\n")
                 target.flush()
         except KeyboardInterrupt:
-            hint = "It goes on with the same command." if journal else "With --journal it could go on."
-            say_error(f"Interrupted. {hint}")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            interrupted("It goes on with the same command." if journal else "With --journal it could go on.")
     _end(seen[0] if seen else None, as_json)
 
 
@@ -115,7 +114,19 @@ def _target(stack: ExitStack, out: Path | None, *, append: bool) -> IO[str]:
     try:
         return stack.enter_context(out.open("a" if append else "w", encoding="utf-8"))
     except OSError as error:
-        stop(f"{out} cannot be written: {error.strerror}.")
+        stop(f"{out} cannot be written: {reason(error)}.")
+
+
+def _check_files(file: Path, out: Path | None, journal: Path | None) -> None:
+    """End the command when two of its files are one: it would read what it writes."""
+    named = {"the inputs": file, "--out": out, "--journal": journal}
+    places: dict[Path, str] = {}
+    for name, path in named.items():
+        if path is None or str(path) == "-":
+            continue
+        other = places.setdefault(path.resolve(), name)
+        if other != name:
+            stop(f"{path} is given for {other} and for {name}. Give each a file of its own.")
 
 
 def _line(result: "BatchResult") -> dict[str, Any]:
@@ -169,16 +180,16 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
                 if line.strip():
                     yield number, line
     except (OSError, UnicodeDecodeError) as error:
-        stop(f"{file} cannot be read: {error}.")
+        stop(f"{file} cannot be read: {reason(error)}.")
 
 
 @contextmanager
-def _progress_bar(total: int | None) -> "Generator[Callable[[BatchProgress], None]]":
-    """A bar on stderr, where that is a terminal."""
+def _progress_bar(total: int | None, *, among_results: bool) -> "Generator[Callable[[BatchProgress], None]]":
+    """A bar on stderr, where that is a terminal, and results do not go to the same one."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or among_results:
         yield lambda progress: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

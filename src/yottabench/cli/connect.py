@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -22,19 +24,43 @@ EXIT_TASK_FAILED = 6  # a task ended FAILED, or was refused in a batch
 EXIT_STILL_OPEN = 7  # a task was still open when the wait was over
 EXIT_INTERRUPTED = 130
 
+KINDS = {
+    EXIT_USAGE: "Usage",
+    EXIT_NOT_FOUND: "NotFound",
+    EXIT_STILL_OPEN: "WaitTimedOut",
+    EXIT_INTERRUPTED: "Interrupted",
+}
+
 LOCAL_KEY = "local"  # an emulator on this machine without configured keys takes any
+LAST_COLUMN_CHARS = 30  # of a table, however narrow the terminal
+KEY_HINT = (
+    "the environment variable YOTTA_API_KEY; or, for an emulator on this machine, YOTTA_BASE_URL=http://127.0.0.1:8080."
+)
+
+_as_json: ContextVar[bool] = ContextVar("yottabench_as_json", default=False)
+
+
+def _noted(as_json: bool) -> bool:
+    _as_json.set(as_json)
+    return as_json
+
 
 BaseUrl = Annotated[
     str | None,
     typer.Option("--base-url", envvar="YOTTA_BASE_URL", help="Deployment to talk to; the live service unless set."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
-EndpointId = Annotated[str, typer.Argument(envvar="YOTTA_ENDPOINT_ID", show_default=False, help="Id of the endpoint.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", is_eager=True, callback=_noted, help="Print JSON for programs, and nothing else.")
+]
+EndpointId = Annotated[
+    str,
+    typer.Argument(metavar="ENDPOINT_ID", envvar="YOTTA_ENDPOINT_ID", show_default=False, help="Id of the endpoint."),
+]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
 
 
 @contextmanager
-def connected(base_url: str | None, *, as_json: bool = False) -> "Generator[Client]":
+def connected(base_url: str | None) -> "Generator[Client]":
     """A client for one command; what goes wrong inside is said in one line on stderr, and ends the command."""
     from yottabench.client import Client, YottaError
 
@@ -42,7 +68,7 @@ def connected(base_url: str | None, *, as_json: bool = False) -> "Generator[Clie
         with Client(api_key=_key(base_url), base_url=base_url) as client:
             yield client
     except YottaError as error:
-        fail_with(error, as_json=as_json)
+        fail_with(error)
     except BrokenPipeError:
         # Whoever read the output has enough; Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,34 +89,60 @@ def is_local(base_url: str | None) -> bool:
         return False
 
 
-def _key(base_url: str | None) -> str | None:
-    if os.environ.get("YOTTA_API_KEY"):
-        return None
-    return LOCAL_KEY if is_local(base_url) else None
+def _key(base_url: str | None) -> str:
+    if not os.environ.get("YOTTA_API_KEY") and not is_local(base_url):
+        stop(f"No API key. Set {KEY_HINT}")
+    return os.environ.get("YOTTA_API_KEY") or LOCAL_KEY
 
 
-def fail_with(error: "YottaError", *, as_json: bool) -> NoReturn:
+def fail_with(error: "YottaError") -> NoReturn:
     """Say what went wrong and end with its exit code."""
-    if as_json:
-        details: dict[str, Any] = {"kind": type(error).__name__, "message": str(error)}
-        for name in ("code", "http_status", "operation", "request_id", "task_id", "may_have_taken_effect", "open_ids"):
-            if getattr(error, name, None) is not None:
-                details[name] = getattr(error, name)
-        typer.echo(json.dumps({"error": details}), err=True)
-    else:
-        say_error(str(error))
+    names = ("code", "http_status", "operation", "request_id", "task_id", "may_have_taken_effect", "open_ids")
+    details = {name: getattr(error, name, None) for name in names}
+    say_error(str(error), type(error).__name__, **{name: value for name, value in details.items() if value is not None})
     raise typer.Exit(exit_code_of(error))
 
 
-def say_error(message: str) -> None:
-    """One line on stderr, red on a terminal."""
-    typer.secho(" ".join(message.split()), err=True, fg=typer.colors.RED)
+def say_error(message: str, kind: str = "Failed", **details: Any) -> None:
+    """One line on stderr: red on a terminal; with --json an object that holds it."""
+    if _as_json.get():
+        typer.echo(json.dumps({"error": {"kind": kind, "message": message, **details}}), err=True)
+    else:
+        typer.secho(" ".join(message.split()), err=True, fg=typer.colors.RED)
 
 
 def stop(message: str, code: int = EXIT_USAGE) -> NoReturn:
     """Say why and end."""
-    say_error(message)
+    say_error(message, KINDS.get(code, "Failed"))
     raise typer.Exit(code)
+
+
+def interrupted(message: str) -> NoReturn:
+    """Say what goes on after Ctrl-C, and end."""
+    stop(f"Interrupted. {message}", EXIT_INTERRUPTED)
+
+
+def usage_error(error: typer.TyperException, as_json: bool) -> int:
+    """Say in one line what of the command line is wrong; its exit code."""
+    # That one only ends a command that has shown its help, because nothing was asked of it.
+    if type(error).__name__ != "NoArgsIsHelpError":
+        _noted(as_json)
+        path = getattr(getattr(error, "ctx", None), "command_path", "yottabench")
+        say_error(f"{error.format_message().rstrip('.')}. See: {path} --help", KINDS[EXIT_USAGE])
+    return error.exit_code
+
+
+@contextmanager
+def waiting(text: str) -> "Generator[None]":
+    """Show on a terminal that something is waited for."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
 
 
 def exit_code_of(error: "YottaError") -> int:
@@ -123,23 +175,27 @@ def plain(value: Any) -> Any:
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[Any]], empty: str) -> None:
-    """A table; `empty` instead when there are no rows. Whole and without colours where it is not a terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = [[_cell(cell) for cell in row] for row in rows]
+    """A table; `empty` instead when there are no rows. Nothing is folded, so that ids can be copied; only the last
+    column is cut, where a terminal has no room for it."""
+    shown = [[" ".join(_cell(cell).split()) for cell in row] for row in rows]
     if not shown:
         typer.echo(empty)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in shown:
-        table.add_row(*row)
-    console = Console(soft_wrap=False)
-    if not console.is_terminal:
-        console = Console(width=10_000)
-    console.print(table)
+    table = [list(columns), *shown]
+    widths = [max(len(row[index]) for row in table) for index in range(len(table[0]) - 1)]
+    room = _terminal_width() - sum(widths) - 2 * len(widths)
+    for number, row in enumerate(table):
+        cells = [f"{cell:<{width}}  " for cell, width in zip(row[:-1], widths, strict=True)]
+        line = "".join([*cells, _cut(row[-1], max(room, LAST_COLUMN_CHARS))])
+        typer.echo(typer.style(line, bold=True) if number == 0 else line)
+
+
+def _terminal_width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -174,13 +230,18 @@ def read_json(text: str | None, file: Path | None) -> Any:
         try:
             text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            stop(f"{file} cannot be read: {error}.")
+            stop(f"{file} cannot be read: {reason(error)}.")
     elif text == "-":
         text = sys.stdin.read()
     try:
         return json.loads(text or "")
     except ValueError as error:
         stop(f'The input is no JSON: {error}. Quote it for the shell, as in \'{{"prompt": "hi"}}\'.')
+
+
+def reason(error: OSError | UnicodeDecodeError) -> str:
+    """Why a file cannot be read or written, without its name."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
 
 def read_pairs(pairs: Iterable[str] | None, separator: str, option: str) -> dict[str, str] | None:

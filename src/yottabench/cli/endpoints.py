@@ -18,6 +18,7 @@ from yottabench.cli.connect import (
     print_table,
     read_pairs,
     stop,
+    waiting,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ Command = Annotated[str | None, typer.Option("--init-command", help="Command run
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Name: 1 to 20 characters, a letter first.")],
-    image: Annotated[str, typer.Argument(help="Container image.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name: 1 to 20 characters, a letter first.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Container image.")],
     resource: Resource = None,
     workers: Annotated[int, typer.Option("--workers", help="How many workers to run.")] = 1,
     volume_gb: Annotated[int, typer.Option("--volume-gb", help="Disk of each worker, at least 20.")] = 20,
@@ -68,7 +69,7 @@ def create(
         "initialization_command": init_command,
     }
     resources = _resources(resource or ["us-east-1:NVIDIA_RTX_4090_24G:1"])
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         endpoint = client.endpoints.create(
             name=name,
             image=image,
@@ -79,7 +80,8 @@ def create(
             **settings,
         )
         if wait:
-            endpoint = _until_running(client, endpoint, timeout)
+            with waiting(f"Endpoint {endpoint.id} is starting"):
+                endpoint = _until_running(client, endpoint, timeout)
         _show(endpoint, as_json)
 
 
@@ -90,7 +92,7 @@ def list_endpoints(
     as_json: AsJson = False,
 ) -> None:
     """List the endpoints, newest first."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         found = client.endpoints.list(statuses=status)
         if as_json:
             print_json(found)
@@ -106,7 +108,7 @@ def list_endpoints(
 @app.command()
 def get(endpoint_id: EndpointId, base_url: BaseUrl = None, as_json: AsJson = False) -> None:
     """Show one endpoint."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         _show(client.endpoints.get(endpoint_id), as_json)
 
 
@@ -134,7 +136,7 @@ def update(
         "initialization_command": init_command,
         "credential_id": credential_id,
     }
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         old = client.endpoints.get(endpoint_id)
         # The API wants these four in every change; what is not given is what the service shows.
         settings = {
@@ -154,7 +156,7 @@ def update(
 @app.command(name="stop")
 def stop_endpoint(endpoint_id: EndpointId, base_url: BaseUrl = None, as_json: AsJson = False) -> None:
     """End the workers; the endpoint and its queue stay."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         client.endpoints.stop(endpoint_id)
         _done(f"Endpoint {endpoint_id} is being stopped.", as_json)
 
@@ -162,7 +164,7 @@ def stop_endpoint(endpoint_id: EndpointId, base_url: BaseUrl = None, as_json: As
 @app.command()
 def start(endpoint_id: EndpointId, base_url: BaseUrl = None, as_json: AsJson = False) -> None:
     """Start a stopped endpoint again."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         client.endpoints.start(endpoint_id)
         _done(f"Endpoint {endpoint_id} is being started.", as_json)
 
@@ -170,12 +172,14 @@ def start(endpoint_id: EndpointId, base_url: BaseUrl = None, as_json: AsJson = F
 @app.command()
 def scale(
     endpoint_id: EndpointId,
-    workers: Annotated[int, typer.Argument(help="How many workers to run; 0 leaves a queue that only collects.")],
+    workers: Annotated[
+        int, typer.Argument(metavar="WORKERS", help="How many workers to run; 0 leaves a queue that only collects.")
+    ],
     base_url: BaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Set the number of workers."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         client.endpoints.scale(endpoint_id, workers)
         _done(f"Endpoint {endpoint_id} is being scaled to {workers} workers.", as_json)
 
@@ -188,7 +192,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Delete an endpoint; its open tasks fail."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         if not yes:
             _ask(f"Delete endpoint {endpoint_id}? Its open tasks fail.")
         client.endpoints.delete(endpoint_id)
@@ -244,7 +248,7 @@ def _show(endpoint: "Endpoint", as_json: bool) -> None:
             "mode": endpoint.service_mode,
             "workers": f"{endpoint.running_workers} running of {endpoint.total_workers}",
             "image": endpoint.image,
-            "cost": f"{endpoint.cost} USD",
+            "cost": f"{endpoint.cost:.6f}".rstrip("0").rstrip(".") + " USD",
             "webhook": endpoint.webhook,
         }
     )

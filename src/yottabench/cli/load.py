@@ -31,6 +31,12 @@ def run(
     client: Annotated[
         str, typer.Option(help="light, or httpx for the generated client as it comes (slower).")
     ] = "light",
+    detection: Annotated[
+        str | None, typer.Option(help="How ends are found, instead of the profile's way: webhook, get-fixed, ...")
+    ] = None,
+    api_qps: Annotated[
+        str | None, typer.Option(help="Requests per second that may look for ends, in all: a number, or v1 (60).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder in which the run's own folder is made.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json at the end, and nothing else.")] = False,
 ) -> None:
@@ -57,6 +63,8 @@ def run(
         client=client,
         out=out,
         as_json=as_json,
+        api_qps=api_qps,
+        detection=detection,
     )
     try:
         code = runner.run(wishes)

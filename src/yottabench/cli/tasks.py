@@ -12,15 +12,18 @@ from yottabench.cli.connect import (
     EndpointId,
     Timeout,
     connected,
+    interrupted,
     print_fields,
     print_json,
     print_table,
     read_json,
     read_pairs,
+    waiting,
     when,
 )
 
 if TYPE_CHECKING:
+    from yottabench.client import Client
     from yottabench.client.models import Task
 
 app = typer.Typer(help="Submit tasks and see what became of them.", no_args_is_help=True)
@@ -55,7 +58,7 @@ def submit(
 ) -> None:
     """Submit a task: its input as an argument, from a file or from stdin."""
     value = read_json(text, file)
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         fields: dict[str, Any] = {
             "worker_port": port,
             "process_uri": uri,
@@ -64,15 +67,22 @@ def submit(
             "webhook_auth_key": webhook_auth_key,
             "headers": read_pairs(header, ":", "--header"),
         }
-        if not wait:
-            submitted = client.tasks.submit(endpoint_id, value, **fields)
-            if as_json:
-                print_json(submitted)
-            else:
-                typer.echo(submitted.task_id)
-            return
-        task = client.tasks.submit_and_wait(endpoint_id, value, timeout_s=timeout, check=True, **fields)
-        print_json(task if as_json else task.output)
+        submitted = client.tasks.submit(endpoint_id, value, **fields)
+        if wait:
+            task = _ended(client, endpoint_id, submitted.task_id, timeout)
+            print_json(task if as_json else task.output)
+        elif as_json:
+            print_json(submitted)
+        else:
+            typer.echo(submitted.task_id)
+
+
+def _ended(client: "Client", endpoint_id: str, task_id: str, timeout_s: float) -> "Task":
+    try:
+        with waiting(f"Task {task_id} is under way"):
+            return client.tasks.wait(endpoint_id, task_id, timeout_s=timeout_s, check=True)
+    except KeyboardInterrupt:
+        interrupted(f"Task {task_id} goes on. Wait for it with: yottabench tasks wait {endpoint_id} {task_id}")
 
 
 @app.command()
@@ -85,7 +95,7 @@ def wait(
 ) -> None:
     """Wait until tasks have ended; each is printed when it has."""
     failed = False
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         for task in client.tasks.wait_many(endpoint_id, task_ids, timeout_s=timeout):
             failed = failed or str(task.status) == "FAILED"
             if as_json:
@@ -99,12 +109,12 @@ def wait(
 @app.command()
 def get(
     endpoint_id: EndpointId,
-    task_id: Annotated[str, typer.Argument(help="Id of the task.")],
+    task_id: Annotated[str, typer.Argument(metavar="TASK_ID", help="Id of the task.")],
     base_url: BaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a task with its input and output."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         task = client.tasks.get(endpoint_id, task_id)
         if as_json:
             print_json(task)
@@ -126,7 +136,7 @@ def list_tasks(
 ) -> None:
     """List tasks, newest first."""
     columns = ["ID", "STATUS", "CREATED", "UPDATED", "ERROR"]
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         if everything and as_json:
             for task in client.tasks.iterate(endpoint_id, status=status):
                 print_json(task)
@@ -148,7 +158,7 @@ def list_tasks(
 @app.command()
 def count(endpoint_id: EndpointId, base_url: BaseUrl = None, as_json: AsJson = False) -> None:
     """Print how many tasks wait or are being executed."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         found = client.tasks.count(endpoint_id)
         if as_json:
             print_json(found)

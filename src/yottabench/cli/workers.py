@@ -37,7 +37,7 @@ def list_workers(
     as_json: AsJson = False,
 ) -> None:
     """List the workers of an endpoint."""
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         found = client.workers.list(endpoint_id, statuses=status)
         if as_json:
             print_json(found)
@@ -49,7 +49,10 @@ def list_workers(
 def logs(
     endpoint_id: EndpointId,
     worker_id: Annotated[
-        str | None, typer.Argument(show_default=False, help="Id of one worker. Default: all that the endpoint has.")
+        str | None,
+        typer.Argument(
+            metavar="[WORKER_ID]", show_default=False, help="Id of one worker. Default: all that the endpoint has."
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")] = False,
     keyword: Annotated[str | None, typer.Option("--keyword", help="Only lines with this in them.")] = None,
@@ -60,7 +63,7 @@ def logs(
 ) -> None:
     """Print the log of a worker, or of all workers of an endpoint."""
     query: dict[str, Any] = {"keyword": keyword, "start_time": since, "end_time": until}
-    with connected(base_url, as_json=as_json) as client:
+    with connected(base_url) as client:
         if worker_id is not None:
             ids = [worker_id]
         else:

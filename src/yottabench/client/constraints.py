@@ -104,6 +104,12 @@ def check_path_id(name: str, text: str, longest: int) -> None:
         _refuse(name, rule, "List them to find the id.")
 
 
+def check_no_shadowed_id(task_id: str) -> None:
+    """A task's id must not make the path of another operation. Raises InvalidArgument."""
+    if task_id == "count":
+        _refuse("taskId", "must not be 'count'", "GET .../tasks/count is another operation. Choose another id.")
+
+
 def check_query_integer(name: str, value: Any, low: int, high: int) -> None:
     """An integer parameter. Raises InvalidArgument."""
     hint = f"Send a whole number from {low} to {high}."
@@ -215,8 +221,7 @@ def _expose(body: Body) -> None:
 
 def _task_id(body: Body) -> None:
     hint = "Use 1 to 255 letters, digits and underscores, or leave it out to have one made."
-    if _text(body, "taskId", 255, hint, _TASK_ID) == "count":
-        _refuse("taskId", "must not be 'count'", "GET .../tasks/count is another operation. Choose another id.")
+    check_no_shadowed_id(_text(body, "taskId", 255, hint, _TASK_ID))
 
 
 def _input(body: Body) -> None:

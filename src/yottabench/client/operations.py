@@ -198,6 +198,7 @@ class Operations:
         path, task = self._endpoint(endpoint_id), segment("task_id", task_id)
         if self.check:
             constraints.check_path_id("taskId", task, 255)
+            constraints.check_no_shadowed_id(task)
         return Request(
             operation="getTaskById",
             send_now=partial(get_task_by_id.sync_detailed, path, task),
