@@ -5,6 +5,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from gevent.event import AsyncResult
 
 from loadtest.engine import Done, Engine, Plan, RequestListener
 from loadtest.meter import Tally
+from loadtest.reading import Reading
 from loadtest.wire import Wire
-from yottabench.load.finish import collect, conclude
+from yottabench.load.children import Child, ChildError, start_receiver
+from yottabench.load.finish import collect, conclude, settle
 from yottabench.load.prepare import Prepared, describe, machine, prepare
 from yottabench.load.profile import Profile
 from yottabench.load.rundir import RunDir
-from yottabench.load.target import EndpointInUse, Target, api_key_for, is_local
+from yottabench.load.target import EndpointInUse, Target, TargetError, api_key_for, is_local
 
 # Time for every process to have its plan before the first task is due.
 LEAD_ALONE_S, LEAD_S = 0.5, 2.0
@@ -57,6 +60,7 @@ class Performer:
     def __init__(self, on_request: RequestListener) -> None:
         self._on_request = on_request
         self._engine: Engine | None = None
+        self._reading: Reading | None = None
         self._done: AsyncResult[Done] | None = None
         self._users = 0
         self._per_user = 1.0
@@ -70,13 +74,17 @@ class Performer:
         """Starts this process's part; `on_finished` is called when its schedule is through. Raises ProfileError."""
         prepared = prepare(profile, plan.seed)
         key, timeout_s = api_key_for(plan.host), profile.limits.request_timeout_s
-        wire = Wire(plan.host, key, plan.endpoint_id, kind=plan.client, timeout_s=timeout_s)
+        webhook = (plan.webhook_url, plan.webhook_key) if plan.webhook_url else None
+        wire = Wire(plan.host, key, plan.endpoint_id, kind=plan.client, timeout_s=timeout_s, webhook=webhook)
         schedule = None if plan.live else prepared.schedule
         self._engine = Engine(plan, profile, schedule, prepared.make_body, wire, self._on_request)
         self._done = None
         self._per_user = tasks_per_user
         self._set_rate()
         self._engine.start()
+        if prepared.reads and not plan.live:
+            self._reading = Reading(plan, prepared.reads, wire, self._engine, self._on_request)
+            self._reading.start()
         gevent.spawn(_call_when_through, self._engine, on_finished)
 
     def stop(self) -> None:
@@ -90,6 +98,9 @@ class Performer:
             return None
         if self._done is None:
             self._done = AsyncResult()
+            if self._reading is not None:
+                self._reading.stop()
+                self._reading = None
             self._done.set(self._engine.drain())
         return self._done.get()
 
@@ -113,8 +124,14 @@ class Conductor:
         self._endpoint: EndpointInUse | None = None
         self._prepared: Prepared | None = None
         self._choices: Choices | None = None
+        self._receiver: Child | None = None
         self._opened_s = self._started_s = 0.0
         self._processes = 1
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """A run that is still being opened is not wanted any more: `open` raises TargetError then."""
+        self._cancelled = True
 
     @property
     def running(self) -> bool:
@@ -132,27 +149,26 @@ class Conductor:
         Raises TargetError, ProfileError, RunDirError; nothing is left behind then.
         """
         self._opened_s = time.monotonic()
+        self._cancelled = False
         profile = choices.profile
         prepared = prepare(profile, choices.seed)
         started = datetime.now(UTC)
         prefix = f"r{started:%y%m%d%H%M%S}{secrets.token_hex(2)}"
-        run = RunDir(Path(choices.run_dir)) if choices.run_dir else None
         target = Target(choices.host)
-        try:
+        with ExitStack() as undo:
+            undo.callback(target.close)
             target.check()
-            if choices.endpoint_id:
-                endpoint = target.use_endpoint(choices.endpoint_id)
-            else:
-                endpoint = target.make_endpoint(profile, f"load-{secrets.token_hex(4)}")
-        except BaseException:
-            target.close()
-            raise
+            run = self._folder(choices, undo)
+            endpoint = self._endpoint_for(target, choices, run, undo)
+            webhook_url, webhook_key = self._listen(profile, run, undo)
+            undo.pop_all()
         self._target, self._endpoint, self._prepared, self._choices = target, endpoint, prepared, choices
         self.total, self.result, self._processes = Tally(), None, processes
-        self.run = run or RunDir.create(Path(choices.runs_dir), profile.name, datetime.now().astimezone())
+        self.run = run
         start_epoch_s = time.time() + (LEAD_ALONE_S if processes == 1 else LEAD_S)
         self._started_s = time.monotonic() + start_epoch_s - time.time()
         self.run.write_profile(profile)
+        self.run.forget_endpoint_note()
         self.run.update_meta(**self._meta(choices, prepared, endpoint, processes, prefix, start_epoch_s, started))
         return [
             Plan(
@@ -166,9 +182,53 @@ class Conductor:
                 start_epoch_s=start_epoch_s,
                 live=choices.live,
                 client=choices.client,
+                webhook_url=webhook_url,
+                webhook_key=webhook_key,
             )
             for process in range(processes)
         ]
+
+    def _folder(self, choices: Choices, undo: ExitStack) -> RunDir:
+        if choices.run_dir:
+            return RunDir(Path(choices.run_dir))
+        run = RunDir.create(Path(choices.runs_dir), choices.profile.name, datetime.now().astimezone())
+        undo.callback(_remove_if_empty, run.path)
+        return run
+
+    def _endpoint_for(self, target: Target, choices: Choices, run: RunDir, undo: ExitStack) -> EndpointInUse:
+        if choices.endpoint_id:
+            return target.use_endpoint(choices.endpoint_id)
+        name = f"load-{secrets.token_hex(4)}"
+        run.note_endpoint(choices.host, name)
+        undo.callback(run.forget_endpoint_note)
+        endpoint = target.make_endpoint(choices.profile, name, lambda: self._cancelled)
+        undo.callback(target.remove_endpoint, endpoint.endpoint_id)
+        return endpoint
+
+    def _listen(self, profile: Profile, run: RunDir, undo: ExitStack) -> tuple[str, str]:
+        """Starts the webhook receiver if the profile wants one; gives the address for the service, and the key."""
+        how = profile.detection
+        if how.mode != "webhook":
+            self._receiver = None
+            return "", ""
+        key = secrets.token_urlsafe(24)
+        try:
+            receiver, url = start_receiver(run.receipts_file, key, how.receiver_host, how.receiver_port)
+        except ChildError as error:
+            raise TargetError(str(error)) from None
+        undo.callback(receiver.end, 1.0)
+        self._receiver = receiver
+        return how.receiver_url or url, key
+
+    def _stop_listening(self) -> None:
+        """Ends the receiver once no more webhooks come; notes it when the receiver had ended before."""
+        assert self.run is not None
+        if self._receiver is None:
+            return
+        self.run.update_meta(receiver_died=self._receiver.exit_code is not None)
+        settle(self.run.receipts_file)
+        self._receiver.end(grace_s=5.0)
+        self._receiver = None
 
     def close(self, parts: list[Done]) -> dict[str, Any]:
         """Asks the server what it holds, removes what the run made, judges, and writes the reports."""
@@ -177,6 +237,7 @@ class Conductor:
         assert self._endpoint is not None
         self.run.update_meta(**self._end_meta(parts))
         try:
+            self._stop_listening()
             collect(self.run, self._target, self._endpoint)
         finally:
             if self._endpoint.made_by_run:
@@ -212,6 +273,7 @@ class Conductor:
             "seed": choices.seed,
             "processes": processes,
             "client": choices.client,
+            "webhooks": self._receiver is not None,
             "arrivals": live or describe(profile, prepared),
             "prompts": prepared.prompts_name,
             "duration_s": None if choices.live else prepared.schedule.duration_s,
@@ -235,6 +297,11 @@ class Conductor:
         run_time_s = self._choices.run_time_s
         asked_for = run_time_s is not None and time.monotonic() - self._opened_s >= run_time_s - RUN_TIME_SLACK_S
         return {"planned": planned, "stopped_s": max(stopped), "interrupted": not asked_for}
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _call_when_through(engine: Engine, then: Callable[[], None]) -> None:

@@ -12,11 +12,13 @@ import gevent
 from gevent.event import Event
 from gevent.queue import SimpleQueue
 
+from loadtest.hearing import Hearing
 from loadtest.meter import Meter, whole_second_after
 from loadtest.pacer import Waiter, make_waiter
 from loadtest.watch import Flight, Watch
 from loadtest.wire import Seen, Submitted, Wire
-from yottabench.load.bodies import Body
+from yottabench.load.bodies import Body, marked
+from yottabench.load.breaches import BREACHES, Submit, breach_of
 from yottabench.load.journal import JournalWriter, task_id
 from yottabench.load.profile import Profile
 from yottabench.load.rundir import RunDir
@@ -52,6 +54,8 @@ class Plan:
     start_epoch_s: float
     live: bool
     client: str
+    webhook_url: str = ""
+    webhook_key: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen
@@ -94,7 +98,11 @@ class Engine:
         self._journal = JournalWriter(run.journal_file(plan.process), self._header())
         self.meter = Meter(run.metrics_file(plan.process))
         give_up_s = profile.limits.request_timeout_s
-        self._watch = Watch(wire, profile.detection, self.now_s, self._ended, self._looked, give_up_s)
+        share = 1 / plan.of
+        self._watch = Watch(wire, profile.detection, self.now_s, self._ended, self._looked, give_up_s, share)
+        self._hearing: Hearing | None = None
+        if plan.webhook_url:
+            self._hearing = Hearing(run.receipts_file, plan.prefix, self._mine, plan.start_epoch_s, self._watch.hear)
         self._due: SimpleQueue[Arrival] = SimpleQueue()
         self._idle = self._busy = self._senders = self._released = 0
         self._stopped_s: float | None = None
@@ -113,6 +121,11 @@ class Engine:
     def stopped(self) -> bool:
         """Whether the sending was ended before the schedule was through."""
         return self._stopped_s is not None
+
+    @property
+    def released(self) -> int:
+        """How many tasks were handed out to be sent by now."""
+        return self._released
 
     def now_s(self) -> float:
         """Seconds since the start of the run."""
@@ -137,6 +150,8 @@ class Engine:
                 break
             gevent.sleep(0.02)
         self._watch.close()
+        if self._hearing is not None:
+            self._hearing.close()
         gevent.killall(self._greenlets + self._sender_greenlets)
         self.meter.tick(self.now_s(), self._watch.open)
         self.meter.close()
@@ -147,6 +162,9 @@ class Engine:
             logger.error("The journal could not be closed: %s", error)
         self._wire.close()
         return done
+
+    def _mine(self, seq: int) -> bool:
+        return seq % (LIVE_STRIDE if self.plan.live else self.plan.of) == self.plan.process
 
     def _header(self) -> dict[str, Any]:
         stride = LIVE_STRIDE if self.plan.live else self.plan.of
@@ -223,15 +241,21 @@ class Engine:
         task = self._profile.task
         identifier = task_id(self.plan.prefix, arrival.seq)
         body = self._make_body(arrival)
+        if task.mark:
+            body = marked(body, identifier)
         sent_s = self.now_s()
         self._journal.intent(arrival.seq, identifier, arrival.due_s, sent_s)
         self.meter.late(sent_s - arrival.due_s)
         counts = self.meter.now.counts
         counts["due"] += 1
-        answer = self._wire.submit(identifier, body, task.worker_port, task.process_uri)
+        submit = Submit(identifier, body, task.worker_port, task.process_uri)
+        rule = breach_of(arrival.seq, task.bad)
+        if rule is not None:
+            submit = BREACHES[rule](submit)
+        answer = self._wire.submit(submit.task_id, submit.input, submit.worker_port, submit.process_uri)
         at_s = self.now_s()
         self._answered(arrival, identifier, sent_s, at_s, answer)
-        error = None if answer.ok else answer.why
+        error = None if answer.ok or (rule is not None and answer.refused) else answer.why
         self._on_request(method="POST", name="submitTask", seconds=at_s - sent_s, length=answer.length, error=error)
 
     def _answered(self, arrival: Arrival, identifier: str, sent_s: float, at_s: float, answer: Submitted) -> None:
@@ -250,8 +274,9 @@ class Engine:
             counts["unknown"] += 1
         self._watch.add(Flight(arrival.seq, identifier, arrival.due_s, sent_s, answer.ok, at_s))
 
-    def _ended(self, flight: Flight, seen: Seen, at_s: float) -> None:
-        self._journal.ended(flight.seq, at_s, seen.status, seen.created_ms, seen.updated_ms)
+    def _ended(self, flight: Flight, seen: Seen, at_s: float, by: str) -> None:
+        own = None if seen.mark is None else seen.mark == flight.task_id
+        self._journal.ended(flight.seq, at_s, seen.status, seen.created_ms, seen.updated_ms, by=by, own_result=own)
         tally = self.meter.now
         tally.counts["ended"] += 1
         tally.counts["failed"] += seen.status == "FAILED"
@@ -259,4 +284,5 @@ class Engine:
 
     def _looked(self, name: str, seconds: float, length: int, error: str | None) -> None:
         self.meter.now.counts["looks"] += 1
+        self.meter.now.counts["lists"] += name == "listTasks"
         self._on_request(method="GET", name=name, seconds=seconds, length=length, error=error)

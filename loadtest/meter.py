@@ -11,7 +11,7 @@ import orjson
 
 from yottabench.load.latency import Latencies
 
-COUNTS = ("due", "sent", "accepted", "refused", "throttled", "unknown", "ended", "failed", "looks")
+COUNTS = ("due", "sent", "accepted", "refused", "throttled", "unknown", "ended", "failed", "looks", "lists")
 HISTOGRAMS = ("e2e", "submit", "lateness")
 
 

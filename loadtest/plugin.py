@@ -5,11 +5,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from loadtest.conductor import Choices
 from loadtest.meter import Tally
 from loadtest.roles import AloneRole, HeadRole, MasterRole, WorkerRole
 from loadtest.wire import CLIENT_KINDS
-from yottabench.load.profile import Profile, find_profile, list_profiles, read_profile
+from yottabench.load.detection import MODES, parse_api_qps
+from yottabench.load.profile import Profile, change, find_profile, list_profiles, read_profile
 from yottabench.load.target import LOCAL_HOST
 
 USERS = "users"  # the choice of profile that leaves the rate to Locust's users
@@ -42,6 +45,8 @@ def add_arguments(parser: Any, **_: Any) -> None:
         default="light",
         help="light, or httpx as the client comes (slower)",
     )
+    add("--detection", choices=["", *MODES], default="", help="How ends are found, instead of the profile's way")
+    add("--api-qps", default="", help="Requests per second that may look for ends, in all: a number, or v1 (60)")
     add("--runs-dir", default="runs", help="Folder in which each run's own folder is made")
     hidden: dict[str, Any] = {"default": "", "include_in_web_ui": False}
     add("--load-profile-file", help="A profile's file, instead of --load-profile", **hidden)
@@ -56,6 +61,12 @@ def choices_of(environment: Any) -> Choices:
         profile = read_profile(Path(options.load_profile_file))
     else:
         profile = Profile(USERS, about="The users set the rate.") if live else find_profile(options.load_profile)
+    looking = profile.detection
+    if options.api_qps:
+        looking = change(looking, "the command line", api_qps=parse_api_qps(options.api_qps))
+    if options.detection:
+        looking = change(looking, "the command line", mode=options.detection)
+    profile = attrs.evolve(profile, detection=looking)
     return Choices(
         profile=profile,
         live=live,

@@ -169,6 +169,7 @@ class HeadRole(Role):
 
     def _on_quitting(self, **_: Any) -> None:
         # After SIGTERM Locust fires `quitting` with the test still running, or even still being opened.
+        self.conductor.cancel()
         while not self._closed.wait(LOOK_EVERY_S):
             if self.conductor.running and not self._closing:
                 self.runner.stop()

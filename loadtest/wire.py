@@ -6,19 +6,22 @@ from typing import Any, cast
 import attrs
 import httpx
 import orjson
-from yotta_serverless_api.api.tasks import get_task_by_id, list_tasks, submit_task
+from yotta_serverless_api.api.tasks import get_task_by_id, get_task_count, list_tasks, submit_task
 from yotta_serverless_api.client import AuthenticatedClient
 from yotta_serverless_api.errors import UnexpectedAnswer
 from yotta_serverless_api.models.submit_task_request import SubmitTaskRequest
 from yotta_serverless_api.models.submitted_task_envelope import SubmittedTaskEnvelope
 from yotta_serverless_api.models.task import Task
+from yotta_serverless_api.models.task_count_envelope import TaskCountEnvelope
 from yotta_serverless_api.models.task_envelope import TaskEnvelope
 from yotta_serverless_api.models.task_page_envelope import TaskPageEnvelope
 from yotta_serverless_api.models.task_status import TaskStatus
 from yotta_serverless_api.models.task_summary import TaskSummary
+from yotta_serverless_api.types import UNSET
 
 from loadtest.light import LightClient
 from yottabench.client import is_terminal
+from yottabench.load.bodies import mark_in
 
 CLIENT_KINDS = ("light", "httpx")
 TASK_NOT_FOUND = 24011
@@ -49,13 +52,17 @@ class Submitted:
 
 @attrs.frozen
 class Seen:
-    """A task as it was seen; the stamps are the server's, in milliseconds since 1970."""
+    """A task as it was seen; the stamps are the server's, in milliseconds since 1970, or 0 where nothing told them.
+
+    `mark` is the task id in its result, None where the result shows none.
+    """
 
     task_id: str
     status: str
     ended: bool
     created_ms: int
     updated_ms: int
+    mark: str | None = None
 
 
 @attrs.frozen
@@ -77,15 +84,26 @@ class WireError(Exception):
 
 
 class Wire:
-    """Typed calls against one endpoint. Any number of greenlets may call at once."""
+    """Typed calls against one endpoint. Any number of greenlets may call at once.
+
+    `webhook` is the address and the key that every task is submitted with.
+    """
 
     def __init__(
-        self, base_url: str, api_key: str, endpoint_id: str, *, kind: str = "light", timeout_s: float = 30.0
+        self,
+        base_url: str,
+        api_key: str,
+        endpoint_id: str,
+        *,
+        kind: str = "light",
+        timeout_s: float = 30.0,
+        webhook: tuple[str, str] | None = None,
     ) -> None:
         self._base_url = base_url
         self._api_key = api_key
         self._endpoint_id = endpoint_id
         self._timeout_s = timeout_s
+        self._webhook, self._webhook_key = webhook or (UNSET, UNSET)
         self._light = self._lightly() if kind == "light" else None
         # An httpx.Client shared by many greenlets collapses, so under httpx each greenlet has its own.
         self._own = threading.local()
@@ -97,7 +115,14 @@ class Wire:
 
     def submit(self, task_id: str, body: Any, worker_port: int, process_uri: str) -> Submitted:
         """Submits one task, once. Never raises for what the network or the server does: that is an outcome."""
-        request = SubmitTaskRequest(input_=body, worker_port=worker_port, process_uri=process_uri, task_id=task_id)
+        request = SubmitTaskRequest(
+            input_=body,
+            worker_port=worker_port,
+            process_uri=process_uri,
+            task_id=task_id,
+            webhook=self._webhook,
+            webhook_auth_key=self._webhook_key,
+        )
         try:
             answer = submit_task.sync_detailed(self._endpoint_id, client=self._client(), body=request)
         except httpx.RequestError as error:
@@ -124,6 +149,16 @@ class Wire:
             return Look((_seen(answer.parsed.data),), 1, len(answer.content))
         if answer.parsed.code == TASK_NOT_FOUND:
             return Look((), 0, len(answer.content))
+        raise WireError(answer.status_code, answer.parsed.code, answer.parsed.message)
+
+    def count(self) -> Look:
+        """Asks how many tasks are open: no task in the answer, their number as its total. Raises WireError."""
+        try:
+            answer = get_task_count.sync_detailed(self._endpoint_id, client=self._client())
+        except (httpx.RequestError, UnexpectedAnswer) as error:
+            raise _wire_error(error) from error
+        if isinstance(answer.parsed, TaskCountEnvelope):
+            return Look((), answer.parsed.data.count, len(answer.content))
         raise WireError(answer.status_code, answer.parsed.code, answer.parsed.message)
 
     def page(self, status: str, number: int, size: int) -> Look:
@@ -177,4 +212,5 @@ def _wire_error(error: httpx.RequestError | UnexpectedAnswer) -> WireError:
 
 
 def _seen(task: Task | TaskSummary) -> Seen:
-    return Seen(task.task_id, str(task.status), is_terminal(task), task.created_at, task.updated_at)
+    mark = mark_in(task.output) if isinstance(task, Task) else None
+    return Seen(task.task_id, str(task.status), is_terminal(task), task.created_at, task.updated_at, mark)

@@ -1,6 +1,7 @@
 """A tiny Serverless API in memory whose tasks end at once, and which cheats where a test tells it to."""
 
 import json
+import queue
 import re
 import threading
 import time
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
+import httpx
 
 ENDPOINT_ID = "380000000000000001"
 WORKER_ID = "380000000000000002"
@@ -32,6 +34,11 @@ class Cheats:
     answer_500_and_forget: Plan = never
     stall: Plan = never
     never_end: Plan = never
+    drop_webhook: Plan = never
+    double_webhook: Plan = never
+    swap_result: Plan = never
+    never_ready: bool = False
+    miscount: int = 0
     stall_s: float = 1.0
     ghosts: tuple[str, ...] = ()
     error_style: str = "status"
@@ -47,7 +54,11 @@ class StubApi:
         self.submits = 0
         self.made = 0
         self.deleted = 0
+        self.name = "stub"
+        self.requests = 0
         self.lock = threading.Lock()
+        self._hooks: queue.SimpleQueue[tuple[str, str, dict[str, Any]] | None] = queue.SimpleQueue()
+        self._sender = threading.Thread(target=self._send_webhooks, daemon=True)
         api = self
 
         class Handler(_Handler):
@@ -64,9 +75,11 @@ class StubApi:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._sender.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._hooks.put(None)
         self._server.shutdown()
         self._server.server_close()
 
@@ -80,14 +93,45 @@ class StubApi:
         if cheats.refuse(number):
             return 400, 10001, None
         if not cheats.forget(number) and not cheats.answer_500_and_forget(number):
-            self.keep(body["taskId"], ended=not cheats.never_end(number), twice=cheats.execute_twice(number))
+            self.keep(
+                body["taskId"],
+                ended=not cheats.never_end(number),
+                twice=cheats.execute_twice(number),
+                output=body["input"] | ({"yottabench_task": "another"} if cheats.swap_result(number) else {}),
+            )
+            if body.get("webhook"):
+                self._deliver(number, body)
         if cheats.stall(number):
             time.sleep(cheats.stall_s)
         if cheats.answer_500_but_keep(number) or cheats.answer_500_and_forget(number):
             return 500, 10002, None
         return 200, 10000, {"taskId": body["taskId"]}
 
-    def keep(self, task_id: str, *, ended: bool = True, twice: bool = False) -> None:
+    def _deliver(self, number: int, body: dict[str, Any]) -> None:
+        task = self.tasks[body["taskId"]]
+        task |= {"status": "DELIVERED", "deliveryStatus": "SUCCESS", "deliveredAt": task["updatedAt"]}
+        told = {
+            "task_id": number,
+            "user_task_id": body["taskId"],
+            "endpoint_id": ENDPOINT_ID,
+            "status": "Success",
+            "success": True,
+            "timestamp": time.strftime("%Y-%m-%d %H:%M:%S.000", time.gmtime()),
+            "retry_count": 1,
+            "result": task["output"],
+        }
+        if not self.cheats.drop_webhook(number):
+            self._hooks.put((body["webhook"], body["webhookAuthKey"], told))
+        if self.cheats.double_webhook(number):
+            self._hooks.put((body["webhook"], body["webhookAuthKey"], told))
+
+    def _send_webhooks(self) -> None:
+        with httpx.Client() as http:
+            while (hook := self._hooks.get()) is not None:
+                url, key, told = hook
+                http.post(url, json=told, headers={"X-API-Key": key})
+
+    def keep(self, task_id: str, *, ended: bool = True, twice: bool = False, output: Any = None) -> None:
         now_ms = int(time.time() * 1000)
         task = {
             "taskId": task_id,
@@ -99,6 +143,7 @@ class StubApi:
             "deliveryAttempts": 0,
             "createdAt": now_ms,
             "updatedAt": now_ms,
+            "output": output,
         }
         line = f"task={task_id} attempt=1 path=/run status=200 start_ms={now_ms} end_ms={now_ms}"
         with self.lock:
@@ -112,7 +157,10 @@ class StubApi:
             found = [
                 task for task in reversed(self.tasks.values()) if query.get("status", task["status"]) == task["status"]
             ]
-        items = found[(number - 1) * size : number * size]
+        items = [
+            {key: value for key, value in task.items() if key != "output"}
+            for task in found[(number - 1) * size : number * size]
+        ]
         return {"items": items, "page": number, "size": size, "total": len(found), "pages": -(-len(found) // size)}
 
 
@@ -129,7 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(pair.split("=", 1) for pair in raw.split("&") if pair)
         stub = self.stub
         if path == "/v2/serverless":
-            self._answer(200, 10000, [])
+            self._answer(200, 10000, [_endpoint(stub)] if stub.made > stub.deleted else [])
+        elif path.endswith("/tasks/count"):
+            processing = sum(task["status"] == "PROCESSING" for task in stub.tasks.values())
+            self._answer(200, 10000, {"processing": processing + stub.cheats.miscount})
         elif path.endswith("/tasks"):
             self._answer(200, 10000, stub.page(query))
         elif match := re.fullmatch(r".*/tasks/(\w+)", path):
@@ -150,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
                 200, 10000, {"logs": logs, "hasMore": more, "nextSearchAfterTime": "1", "nextSearchAfterOffset": end}
             )
         else:
-            self._answer(200, 10000, _endpoint())
+            self._answer(200, 10000, _endpoint(self.stub))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -158,9 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(*self.stub.submit(body))
         else:
             self.stub.made += 1
+            self.stub.name = body["name"]
             for ghost in self.stub.cheats.ghosts:
                 self.stub.keep(ghost)
-            self._answer(200, 10000, _endpoint())
+            self._answer(200, 10000, _endpoint(self.stub))
 
     def do_DELETE(self) -> None:
         self.stub.deleted += 1
@@ -176,12 +228,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def _endpoint() -> dict[str, Any]:
+def _endpoint(stub: StubApi) -> dict[str, Any]:
     return {
         "id": ENDPOINT_ID,
-        "name": "stub",
+        "name": stub.name,
         "image": "sim/echo",
-        "status": "RUNNING",
+        "status": "INITIALIZING" if stub.cheats.never_ready else "RUNNING",
         "totalWorkers": 2,
         "runningWorkers": 2,
         "cost": 0,

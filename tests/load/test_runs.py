@@ -151,7 +151,7 @@ def test_the_httpx_client_gives_the_same_run(tmp_path: Path):
     assert ended.result["run"]["client"] == "httpx"
 
 
-@pytest.mark.parametrize("mode", ["get", "sweep"])
+@pytest.mark.parametrize("mode", ["get-quantile", "list-sweep"])
 def test_every_way_of_looking_finds_every_end(tmp_path: Path, mode: str):
     ended, _ = ran(tmp_path, profile=PROFILE.replace("[detection]", f'[detection]\nmode = "{mode}"'))
     assert ended.code == 0, ended.result["reasons"]

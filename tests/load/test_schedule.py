@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from yottabench.load.profile import Arrivals, Stage
 from yottabench.load.schedule import Arrival, LiveSchedule, RateCurve, build_schedule
-from yottabench.load.trace import synthetic_trace
+from yottabench.load.synthetic import synthetic_trace
 
 seeds = st.integers(0, 2**32)
 arrivals = st.one_of(

@@ -8,7 +8,9 @@ from yottabench.load.bodies import BUILT_IN_PROMPTS, body_maker, read_prompts
 from yottabench.load.prepare import describe, prepare, prompts_beside
 from yottabench.load.profile import Arrivals, Profile, ProfileError, TaskSettings
 from yottabench.load.schedule import Arrival
-from yottabench.load.trace import Size, Trace, read_trace, synthetic_trace
+from yottabench.load.synthetic import synthetic_trace
+from yottabench.load.trace import Size, Trace
+from yottabench.load.trace_files import read_trace
 
 SHARED = Path(__file__).parents[3] / "shared" / "traces"
 AZURE = (
@@ -46,8 +48,8 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path):
         ("t,size\n1,2\nx,2\n", "line 3 cannot be read"),
         ("t,size\n1\n", "line 2 cannot be read"),
         ("t,size\nnan,2\n", "line 2: the time must be finite"),
-        ("t,size\n1,-1\n", "line 2: the time must be finite and sizes must be 0 to 1000000"),
-        ("t,size\n1,1000001\n", "sizes must be 0 to 1000000"),
+        ("t,size\n1,-1\n", "line 2: the time must be finite and sizes must be 0 to 10000000"),
+        ("t,size\n1,10000001\n", "sizes must be 0 to 10000000"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-13-01 00:00:00.0,1,1\n", "line 2 cannot be read"),
     ],
 )

@@ -50,8 +50,9 @@ now_s = lambda: time.monotonic() - start_s
 queue, ends, errors = Queue(), [], []
 
 def watch(**settings):
-    how = Detection(**({"first_ms": 5, "longest_ms": 20, "sweep_every_ms": 20, "pollers": 4} | settings))
-    return Watch(queue, how, now_s, lambda flight, seen, at_s: ends.append(flight.seq),
+    quick = {"first_ms": 5, "interval_ms": 10, "longest_ms": 20, "sweep_every_ms": 20, "pollers": 4}
+    how = Detection(**(quick | settings))
+    return Watch(queue, how, now_s, lambda flight, seen, at_s, by: ends.append(flight.seq),
                  lambda name, seconds, length, error: errors.append(error) if error else None, give_up_s=0.05)
 
 def add(watching, seq, acknowledged=True):
@@ -65,7 +66,7 @@ def until(done):
 
 CASES = {
     "each end is reported once, whatever the mode": """
-for mode in ("get", "sweep", "hybrid"):
+for mode in ("get-fixed", "get-backoff", "get-quantile", "list-sweep", "hybrid"):
     queue, ends = Queue(), []
     watching = watch(mode=mode)
     queue.tasks = [f"t_{n}" for n in range(300)]
@@ -81,7 +82,7 @@ for mode in ("get", "sweep", "hybrid"):
 print("ok")
 """,
     "a task that younger ones overtook is found": """
-watching = watch(mode="sweep")
+watching = watch(mode="list-sweep")
 queue.tasks = [f"t_{n}" for n in range(500)]
 for n in range(500):
     add(watching, n)
@@ -94,7 +95,7 @@ print("ok")
     "a sweep reads no further than the news goes": """
 queue.tasks = [f"t_{n}" for n in range(2000)]
 queue.ended = set(queue.tasks[:1990])
-watching = watch(mode="sweep")
+watching = watch(mode="list-sweep")
 for n in range(1990, 2000):
     add(watching, n)
 queue.ended |= {"t_1990", "t_1991"}
@@ -135,7 +136,7 @@ print("ok")
 """,
     "an error is counted and the task looked at again": """
 queue.tasks, queue.ended, queue.fail = ["t_1"], {"t_1"}, 3
-watching = watch(mode="get")
+watching = watch(mode="get-backoff")
 add(watching, 1)
 until(lambda: ends == [1])
 assert errors == ["busy"] * 3, errors
@@ -143,7 +144,7 @@ print("ok")
 """,
     "no more looks are made than allowed": """
 queue.tasks = [f"t_{n}" for n in range(1000)]
-watching = watch(mode="get", looks_per_s=100, longest_ms=5)
+watching = watch(mode="get-backoff", api_qps=100, longest_ms=5)
 begun_s = now_s()
 for n in range(1000):
     add(watching, n)

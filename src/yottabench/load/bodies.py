@@ -1,8 +1,9 @@
-"""Task inputs: a profile's fixed JSON, or chat bodies whose prompt and answer lengths follow a trace."""
+"""Task inputs: a profile's fixed JSON, bodies of given sizes, or chats whose lengths follow a trace."""
 
 import gzip
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +14,12 @@ from yottabench.load.trace import Size
 
 Body = dict[str, Any]
 
+MARK = "yottabench_task"  # the member of an input that holds the task's id
 DEFAULT_SIZE = Size(prompt_tokens=200, output_tokens=50)
 MAX_PROMPT_CHARS = 4_000_000  # under the API's 10 MB for a body, whatever the characters weigh
+
+LEAST_BYTES, MOST_BYTES = 64, 11_000_000  # of a sized input
+_SIZED_FRAME = len('{"data":""}')
 
 BUILT_IN_PROMPTS = (
     "Explain to a new colleague how a message queue keeps work safe when a server restarts.",
@@ -46,6 +51,8 @@ def body_maker(task: TaskSettings, prompts: tuple[str, ...] = BUILT_IN_PROMPTS) 
     if task.body == "json":
         fixed = dict(task.input)
         return lambda arrival: fixed
+    if task.body == "sized":
+        return _sized_maker(task.sizes)
     filler = "\n\n".join(prompts) + "\n\n"
     starts = [0]
     for prompt in prompts[:-1]:
@@ -66,6 +73,29 @@ def body_maker(task: TaskSettings, prompts: tuple[str, ...] = BUILT_IN_PROMPTS) 
         }
 
     return chat
+
+
+def _sized_maker(sizes: tuple[int, ...]) -> Callable[[Arrival], Body]:
+    @lru_cache(maxsize=16)
+    def of_bytes(size: int) -> Body:
+        return {"data": "x" * (size - _SIZED_FRAME)}
+
+    def sized(arrival: Arrival) -> Body:
+        wanted = sizes[arrival.seq % len(sizes)] if sizes else (arrival.size or DEFAULT_SIZE).prompt_tokens
+        return of_bytes(min(max(wanted, LEAST_BYTES), MOST_BYTES))
+
+    return sized
+
+
+def marked(body: Body, task_id: str) -> Body:
+    """The input with the task's id in it."""
+    return body | {MARK: task_id}
+
+
+def mark_in(output: Any) -> str | None:
+    """The task id that a result shows, None when it shows none."""
+    mark: Any = cast("dict[str, Any]", output).get(MARK) if isinstance(output, dict) else None
+    return mark if isinstance(mark, str) else None
 
 
 def _prompt(line: str, where: str) -> str:

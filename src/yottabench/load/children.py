@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from yottabench.load.receiver import KEY_VARIABLE
+
 POLL_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -82,8 +84,9 @@ class Child:
         self._process.wait()
 
     def last_words(self) -> str:
-        """The last lines of its log, for an error's text."""
-        lines = self.log.read_text("utf-8", "replace").strip().splitlines()[-5:]
+        """The last lines of its log, or the last of those that tell of errors, for an error's text."""
+        lines = self.log.read_text("utf-8", "replace").strip().splitlines()
+        lines = ([line for line in lines if "/ERROR/" in line] or lines)[-5:]
         return f"Its log is {self.log}" + (", which ends:\n  " + "\n  ".join(lines) if lines else ", and empty.")
 
     def _session_lives(self) -> bool:
@@ -103,7 +106,18 @@ class Child:
 def start_emulator(log: Path) -> tuple[Child, str]:
     """Starts an emulator that forgets everything at its end; gives it and its URL. Raises ChildError."""
     arguments = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--json", "--ephemeral"]
-    child = Child("emulator", arguments, log)
+    return _started(Child("emulator", arguments, log))
+
+
+def start_receiver(file: Path, key: str, host: str, port: int) -> tuple[Child, str]:
+    """Starts a webhook receiver that appends to `file`; gives it and its URL. Raises ChildError."""
+    arguments = [sys.executable, "-m", "yottabench.load.receiver", str(file), "--host", host, "--port", str(port)]
+    return _started(
+        Child("webhook receiver", arguments, file.with_name("receiver.log"), os.environ | {KEY_VARIABLE: key})
+    )
+
+
+def _started(child: Child) -> tuple[Child, str]:
     try:
         line = child.first_line(30.0)
         try:
@@ -111,7 +125,7 @@ def start_emulator(log: Path) -> tuple[Child, str]:
             url = str(ready["url"])
         except (ValueError, TypeError, KeyError):
             raise ChildError(
-                f"The emulator said {line.strip()!r} instead of its address. {child.last_words()}"
+                f"The {child.name} said {line.strip()!r} instead of its address. {child.last_words()}"
             ) from None
     except BaseException:
         child.end(grace_s=1.0)

@@ -2,15 +2,17 @@
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import attrs
 
 from yottabench.load.audit import Execution
-from yottabench.load.journal import ACCEPTED, REFUSED, SENT, THROTTLED, UNKNOWN, Journal, seq_of
+from yottabench.load.journal import ACCEPTED, REFUSED, SENT, THROTTLED, UNKNOWN, Journal
 from yottabench.load.latency import Latencies
+from yottabench.load.views import Rows
 
+STAMP_MS = 1.0  # the server's and the workers' stamps are whole milliseconds
 MOST_WINDOWS = 120  # as many points as a chart can show
 
 
@@ -53,9 +55,18 @@ class Figures:
     service: Latencies = attrs.field(factory=Latencies)
     worked_s: float = 0.0
     clock_ahead_ms: tuple[float, float] | None = None
+    worker_clock_ahead_ms: tuple[float, float] | None = None
     reasons: dict[str, int] = attrs.field(factory=dict[str, int])
     window_s: float = 1.0
     windows: list[Window] = attrs.field(factory=list[Window])
+
+    def floors_ms(self) -> dict[str, float]:
+        """Below which milliseconds a row says nothing, for rows made of whole milliseconds or of two clocks."""
+        floors = {"server": STAMP_MS, "service": STAMP_MS}
+        for name, bounds in (("detection", self.clock_ahead_ms), ("queued", self.worker_clock_ahead_ms)):
+            if bounds is not None:
+                floors[name] = max(STAMP_MS, round(uncertainty_ms(bounds), 3))
+        return floors
 
     def latencies(self) -> dict[str, Latencies]:
         """The histograms by the name they have in result.json."""
@@ -72,6 +83,19 @@ class Figures:
         }
 
 
+def correction_ms(bounds: tuple[float, float] | None) -> float:
+    """What to take off a difference of two clocks: nothing while they may agree, else the middle of the bounds."""
+    if bounds is None or bounds[0] <= 0 <= bounds[1]:
+        return 0.0
+    return (bounds[0] + bounds[1]) / 2
+
+
+def uncertainty_ms(bounds: tuple[float, float]) -> float:
+    """By how much a difference of two clocks may be wrong after its correction."""
+    middle = correction_ms(bounds)
+    return max(abs(bounds[0] - middle), abs(bounds[1] - middle))
+
+
 def measure(journals: Sequence[Journal], duration_s: float) -> Figures:
     """Goes once through the journals. `duration_s` is how long tasks were due; the drain comes on top."""
     figures = Figures()
@@ -81,29 +105,46 @@ def measure(journals: Sequence[Journal], duration_s: float) -> Figures:
     starts_s = [n * figures.window_s for n in range(max(1, round(span_s / figures.window_s)))]
     ends_s = [*starts_s[1:], max(span_s, starts_s[-1] + 0.5 * figures.window_s)]
     figures.windows = [Window(start_s, end_s - start_s) for start_s, end_s in zip(starts_s, ends_s, strict=True)]
+    figures.clock_ahead_ms = _clock_ahead_ms(journals)
     for journal in journals:
         for row in range(len(journal)):
             _count(figures, journal, row)
-    figures.clock_ahead_ms = _clock_ahead_ms(journals)
     for journal in journals:
         for reason, times in journal.reasons.items():
             figures.reasons[reason] = figures.reasons.get(reason, 0) + times
     return figures
 
 
-def add_executions(figures: Figures, journals: Sequence[Journal], executions: Iterable[Execution]) -> None:
-    """Splits the server's time in waiting and working, where the workers' logs tell when work began and ended."""
-    by_process = {int(journal.header["process"]): journal for journal in journals}
+def add_executions(
+    figures: Figures,
+    journals: Sequence[Journal],
+    executions: Iterable[Execution],
+    retried: Collection[str] = (),
+) -> None:
+    """Splits the server's time in waiting and working, where the workers' logs tell when work began and ended.
+
+    `retried` are tasks with several attempts: an attempt that was given up may go on after its task has ended.
+    """
+    rows = Rows(journals)
+    low_ms, high_ms = -math.inf, math.inf
+    waits_ms: array[int] = array("q")
     for execution in executions:
-        journal = row = None
-        if journals:
-            seq = seq_of(journals[0].prefix, execution.task_id)
-            journal = None if seq is None else by_process.get(seq % int(journals[0].header["of"]))
-            row = None if journal is None or seq is None else journal.row(seq)
-        if journal is not None and row is not None and journal.created_ms[row]:
-            figures.queued.record_s((execution.start_ms - journal.created_ms[row]) / 1000)
-            figures.service.record_s((execution.end_ms - execution.start_ms) / 1000)
-            figures.worked_s += (execution.end_ms - execution.start_ms) / 1000
+        found = rows.find(execution.task_id)
+        if found is None or not found[0].created_ms[found[1]]:
+            continue
+        journal, row = found
+        waits_ms.append(execution.start_ms - journal.created_ms[row])
+        # The work began after the task was made and ended before the task did; stamps may be a millisecond too low.
+        high_ms = min(high_ms, waits_ms[-1] + STAMP_MS)
+        if journal.updated_ms[row] and execution.task_id not in retried:
+            low_ms = max(low_ms, execution.end_ms - journal.updated_ms[row] - STAMP_MS)
+        figures.service.record_s((execution.end_ms - execution.start_ms) / 1000)
+        figures.worked_s += (execution.end_ms - execution.start_ms) / 1000
+    if math.isfinite(low_ms):
+        figures.worker_clock_ahead_ms = (min(low_ms, high_ms), max(low_ms, high_ms))
+    off_ms = correction_ms(figures.worker_clock_ahead_ms)
+    for wait_ms in waits_ms:
+        figures.queued.record_s((wait_ms - off_ms) / 1000)
 
 
 def _clock_ahead_ms(journals: Sequence[Journal]) -> tuple[float, float] | None:
@@ -163,7 +204,8 @@ def _count_end(figures: Figures, journal: Journal, row: int, due_window: Window)
     due_window.e2e_s.append(detected_s - due_s)
     if journal.updated_ms[row]:
         figures.server.record_s((journal.updated_ms[row] - journal.created_ms[row]) / 1000)
-        figures.detection.record_s(journal.start_epoch_s + detected_s - journal.updated_ms[row] / 1000)
+        ended_s = (journal.updated_ms[row] - correction_ms(figures.clock_ahead_ms)) / 1000
+        figures.detection.record_s(journal.start_epoch_s + detected_s - ended_s)
 
 
 def _window(figures: Figures, at_s: float) -> Window:

@@ -1,10 +1,13 @@
 """The end of a run: ask the server what it holds, judge, write the reports."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from yottabench.client import YottaError
-from yottabench.load.audit import ServerTask
+from yottabench.load.attempts import NoRecord
+from yottabench.load.audit import Execution, ServerTask
 from yottabench.load.journal import ACCEPTED, Journal
 from yottabench.load.report import html_report
 from yottabench.load.rundir import RunDir, write_lines
@@ -12,13 +15,25 @@ from yottabench.load.summary import markdown_report
 from yottabench.load.target import EndpointInUse, Target
 from yottabench.load.verdict import evaluate
 
+POLL_S, QUIET_S, SETTLE_AT_MOST_S = 0.1, 0.5, 5.0
+
 
 def collect(run: RunDir, target: Target, endpoint: EndpointInUse) -> None:
     """Writes down what the server holds and what its workers executed; what cannot be read is noted in the files."""
     journals, _ = run.journals()
     write_lines(run.server_file, _server_lines(target, endpoint, journals))
     ended = sum(1 for journal in journals for status in journal.status if status)
-    write_lines(run.executions_file, _execution_lines(target, endpoint.endpoint_id, ended))
+    write_lines(run.executions_file, _execution_lines(target, endpoint.endpoint_id, ended, journals))
+
+
+def settle(receipts: Path) -> None:
+    """Waits until webhooks have stopped coming, but not for long: one that is sent again later is no news."""
+    until_s = time.monotonic() + SETTLE_AT_MOST_S
+    size, quiet_s = -1, 0.0
+    while time.monotonic() < until_s and quiet_s < QUIET_S:
+        time.sleep(POLL_S)
+        now = receipts.stat().st_size if receipts.exists() else 0
+        size, quiet_s = now, quiet_s + POLL_S if now == size else 0.0
 
 
 def conclude(run: RunDir) -> dict[str, Any]:
@@ -38,6 +53,7 @@ def _server_lines(target: Target, endpoint: EndpointInUse, journals: list[Journa
     }
     met: set[str] = set()
     try:
+        before = target.count(endpoint.endpoint_id)
         for task in target.tasks(endpoint.endpoint_id):
             unsure.discard(task.task_id)
             if not endpoint.made_by_run:
@@ -50,6 +66,9 @@ def _server_lines(target: Target, endpoint: EndpointInUse, journals: list[Journa
             found = target.task(endpoint.endpoint_id, task_id)
             if found is not None:
                 yield _line(found)
+        if target.count(endpoint.endpoint_id) == before:
+            # What changed while the list was read cannot be compared with it.
+            yield {"processing": before}
     except YottaError as error:
         yield {"note": f"the list of tasks could not be read: {error}"}
 
@@ -61,21 +80,48 @@ def _line(task: ServerTask) -> dict[str, Any]:
         "ended": task.ended,
         "created": task.created_ms,
         "updated": task.updated_ms,
+        "delivered": task.delivered_ms,
     }
 
 
-def _execution_lines(target: Target, endpoint_id: str, ended: int) -> Iterator[dict[str, Any]]:
+def _execution_lines(target: Target, endpoint_id: str, ended: int, journals: list[Journal]) -> Iterator[dict[str, Any]]:
+    told = 0
     try:
-        found = target.executions(endpoint_id, ended)
+        for execution in target.executions(endpoint_id, ended):
+            told += 1
+            yield _execution_line(execution)
     except YottaError as error:
         yield {"note": f"the workers' logs could not be read, so double executions would not be seen: {error}"}
         return
-    if not found:
-        yield {"note": "the workers' logs tell of no executions, so double executions would not be seen"}
-    for execution in found:
+    if told or not ended:
+        return
+    acknowledged = (
+        journal.task_id(row)
+        for journal in journals
+        for row, outcome in enumerate(journal.outcome)
+        if outcome == ACCEPTED
+    )
+    try:
+        for execution in target.attempts(endpoint_id, acknowledged):
+            told += 1
+            yield _execution_line(execution)
+    except NoRecord as error:
         yield {
-            "id": execution.task_id,
-            "attempt": execution.attempt,
-            "start": execution.start_ms,
-            "end": execution.end_ms,
+            "note": "the workers' logs tell of no executions, and the target has no other record of them "
+            f"({error}): double executions would not be seen, waiting and working are not told apart"
         }
+        return
+    yield {
+        "source": "attempts",
+        "note": "the workers' logs tell of no executions: waiting and working are joined from the server's own record "
+        f"of its attempts (of {told}), in which a worker that did a task twice unasked would not show",
+    }
+
+
+def _execution_line(execution: Execution) -> dict[str, Any]:
+    return {
+        "id": execution.task_id,
+        "attempt": execution.attempt,
+        "start": execution.start_ms,
+        "end": execution.end_ms,
+    }

@@ -16,6 +16,9 @@ VERSION = 1
 # Outcome of a submit, as kept in Journal.outcome.
 SENT, ACCEPTED, REFUSED, THROTTLED, UNKNOWN = range(5)
 
+# Whose mark a result showed, as kept in Journal.own_result.
+UNMARKED, OWN, ANOTHERS = range(3)
+
 
 class JournalError(ValueError):
     """A journal that cannot be read at all; the text names the file and what next."""
@@ -47,9 +50,23 @@ class JournalWriter:
         """No answer came: the task may or may not be there."""
         self._write({"n": seq, "lost_sight": round(at_s, 6), "why": why})
 
-    def ended(self, seq: int, at_s: float, status: str, created_ms: int, updated_ms: int) -> None:
-        """The task was seen to have ended; both stamps are the server's clock."""
-        self._write({"n": seq, "end": round(at_s, 6), "status": status, "created": created_ms, "updated": updated_ms})
+    def ended(
+        self,
+        seq: int,
+        at_s: float,
+        status: str,
+        created_ms: int,
+        updated_ms: int,
+        *,
+        by: str = "get",
+        own_result: bool | None = None,
+    ) -> None:
+        """The task was seen to have ended, by a get, a list or a webhook; both stamps are the server's clock.
+
+        `own_result` says whether the result shows this task's mark; None when it shows none.
+        """
+        line = {"n": seq, "end": round(at_s, 6), "status": status, "created": created_ms, "updated": updated_ms}
+        self._write(line | {"by": by} | ({} if own_result is None else {"own": own_result}))
 
     def close(self, **totals: Any) -> None:
         """The process ended its work; the line says that nothing is missing behind it."""
@@ -81,6 +98,8 @@ class Journal:
     updated_ms: "array[int]" = attrs.field(factory=lambda: array("q"))
     outcome: "array[int]" = attrs.field(factory=lambda: array("b"))
     status: "array[int]" = attrs.field(factory=lambda: array("b"))
+    own_result: "array[int]" = attrs.field(factory=lambda: array("b"))
+    seen_by: dict[str, int] = attrs.field(factory=dict[str, int])
     statuses: list[str] = attrs.field(factory=lambda: [""])
     reasons: dict[str, int] = attrs.field(factory=dict[str, int])
     prefix: str = ""
@@ -124,7 +143,7 @@ class Journal:
         self.sent_s.append(sent_s)
         for column in (self.answered_s, self.detected_s):
             column.append(math.nan)
-        for column in (self.created_ms, self.updated_ms, self.outcome, self.status):
+        for column in (self.created_ms, self.updated_ms, self.outcome, self.status, self.own_result):
             column.append(0)
 
     def _outcome(self, line: dict[str, Any]) -> None:
@@ -144,6 +163,10 @@ class Journal:
             self.detected_s[row] = float(line["end"])
             self.created_ms[row], self.updated_ms[row] = int(line["created"]), int(line["updated"])
             self.status[row] = self._status_number(str(line["status"]))
+            own: bool | None = line.get("own")
+            self.own_result[row] = UNMARKED if own is None else OWN if own else ANOTHERS
+            by = str(line.get("by", ""))
+            self.seen_by[by] = self.seen_by.get(by, 0) + 1
 
     def _answer(self, row: int, outcome: int, at_s: float) -> None:
         self.outcome[row] = outcome

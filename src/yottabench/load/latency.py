@@ -46,6 +46,13 @@ class Latencies:
         found: dict[float, int] = self._hdr.get_percentile_to_value_dict(list(percents))
         return [found[percent] / 1000 for percent in percents]
 
+    def count_over_ms(self, bound_ms: float) -> int:
+        """How many durations exceed a bound, as exactly as durations are kept."""
+        recorded = self._hdr.get_recorded_iterator()
+        return sum(
+            int(item.count_added_in_this_iter_step) for item in recorded if item.value_iterated_to > bound_ms * 1000
+        )
+
     @property
     def max_ms(self) -> float | None:
         """The largest duration, None when nothing was recorded."""

@@ -1,5 +1,6 @@
 """From a profile to what a process needs to send: its schedule, its bodies, and how to say what they are."""
 
+import math
 import os
 import platform
 from collections.abc import Callable
@@ -11,8 +12,10 @@ import attrs
 
 from yottabench.load.bodies import BUILT_IN_PROMPTS, Body, body_maker, read_prompts
 from yottabench.load.profile import Profile
-from yottabench.load.schedule import Arrival, Schedule, build_schedule
-from yottabench.load.trace import Trace, read_trace, synthetic_trace
+from yottabench.load.schedule import Arrival, Schedule, build_schedule, share_out
+from yottabench.load.synthetic import synthetic_trace
+from yottabench.load.trace import Trace
+from yottabench.load.trace_files import read_trace
 
 # Beside a trace, the file of prompts that is used when none is named.
 PROMPTS_BESIDE_TRACE = "mt_bench_question.jsonl"
@@ -20,9 +23,13 @@ PROMPTS_BESIDE_TRACE = "mt_bench_question.jsonl"
 
 @attrs.frozen
 class Prepared:
-    """A profile ready to be sent: every process prepares it alike from the same files and the same seed."""
+    """A profile ready to be sent: every process prepares it alike from the same files and the same seed.
+
+    `schedule` is that of the tasks, `reads` has one for each read of a mixed load.
+    """
 
     schedule: Schedule
+    reads: dict[str, Schedule]
     make_body: Callable[[Arrival], Body]
     trace: Trace | None
     prompts_name: str | None
@@ -32,7 +39,8 @@ def prepare(profile: Profile, seed: int) -> Prepared:
     """Reads the profile's files and builds its schedule. Raises ProfileError."""
     arrivals, trace = profile.arrivals, None
     if arrivals.trace:
-        trace = read_trace(Path(arrivals.trace))
+        until_s = (arrivals.duration_s or math.inf) * arrivals.time_scale
+        trace = read_trace(Path(arrivals.trace), seed, tick_s=arrivals.tick_s, until_s=until_s)
     elif arrivals.synthetic:
         trace = synthetic_trace(arrivals.synthetic, seed)
     prompts, name = BUILT_IN_PROMPTS, "the built-in prompts"
@@ -41,7 +49,11 @@ def prepare(profile: Profile, seed: int) -> Prepared:
         prompts, name = read_prompts(path), path.name
     make_body = body_maker(profile.task, prompts)
     prompts_name = name if profile.task.body == "chat" else None
-    return Prepared(build_schedule(arrivals, seed, trace), make_body, trace, prompts_name)
+    schedule, reads = build_schedule(arrivals, seed, trace), dict[str, Schedule]()
+    if profile.mix.reads:
+        reads = share_out(schedule, {"submit": profile.mix.submit, **profile.mix.reads})
+        schedule = reads.pop("submit")
+    return Prepared(schedule, reads, make_body, trace, prompts_name)
 
 
 def prompts_beside(trace: Path) -> Path | None:

@@ -8,14 +8,19 @@ from typing import Any
 
 import attrs
 
+from yottabench.load.detection import Detection
 from yottabench.load.gates import Gate, parse_gate
+from yottabench.load.synthetic import FITTED
 from yottabench.load.tables import ProfileError, change, read_table, setting, write_table
 
 __all__ = [
+    "Action",
     "Arrivals",
     "Detection",
+    "EmulatorSettings",
     "EndpointSettings",
     "Limits",
+    "Mix",
     "Profile",
     "ProfileError",
     "Stage",
@@ -30,7 +35,9 @@ __all__ = [
 ]
 
 ARRIVAL_KINDS = ("constant", "poisson", "gamma", "trace")
-SYNTHETIC_TRACES = ("azure-code",)
+SYNTHETIC_TRACES = tuple(FITTED)
+READS = ("get", "list", "count")
+ACTIONS = ("scale", "kill-worker")
 DAY_S = 86_400.0
 DEFAULT_DURATION_S = 30.0
 
@@ -49,6 +56,7 @@ class Arrivals:
     """When tasks are due: a renewal process over a rate in time, or a trace.
 
     Without `duration_s` a trace runs to its end, stages to theirs, and anything else for DEFAULT_DURATION_S seconds.
+    `tick_s` is the tick within which a trace's times are drawn anew: without it, the one to which they were rounded.
     """
 
     kind: str = setting("poisson", choices=ARRIVAL_KINDS)
@@ -59,11 +67,48 @@ class Arrivals:
     trace: str | None = setting(None)
     synthetic: str | None = setting(None, choices=SYNTHETIC_TRACES)
     time_scale: float = setting(1.0, low=0.001, high=100_000)
+    tick_s: float | None = setting(None, low=0, high=3600)
+
+
+@attrs.frozen
+class Mix:
+    """Of all arrivals, which share is of which operation, by weight; reads come in the same open loop as submits."""
+
+    submit: float = setting(1.0, low=0.001, high=1_000_000)
+    get: float = setting(0.0, low=0, high=1_000_000)
+    list: float = setting(0.0, low=0, high=1_000_000)
+    count: float = setting(0.0, low=0, high=1_000_000)
+
+    @property
+    def reads(self) -> dict[str, float]:
+        """The weights of the reads that there are, by operation."""
+        return {name: weight for name in READS if (weight := float(getattr(self, name))) > 0}
+
+
+@attrs.frozen
+class Action:
+    """Something done to the endpoint while tasks come, at a share of the run's time.
+
+    `scale` asks for another number of `workers`; `kill-worker` ends one worker's process without a warning.
+    """
+
+    do: str = setting(choices=ACTIONS)
+    at: float = setting(low=0, high=1)
+    workers: int | None = setting(None, low=0, high=1000)
+
+
+@attrs.frozen
+class EmulatorSettings:
+    """How an emulator that is started for the run differs from one that is started without options."""
+
+    limits: str = setting("off", choices=("off", "documented"))
 
 
 @attrs.frozen
 class EndpointSettings:
     """The QUEUE endpoint that is made for a run when none is given.
+
+    Tasks come once all workers run, or, without `wait`, while they start.
 
     `scale_env` names a variable of the workers that is set to 1 / arrivals.time_scale, so that simulated work shrinks
     with the time between arrivals.
@@ -77,42 +122,29 @@ class EndpointSettings:
     gpu_type: str = setting("NVIDIA_RTX_4090_24G")
     gpu_count: int = setting(1, low=1, high=64)
     container_volume_gb: int = setting(20, low=20, high=1_048_576)
+    wait: bool = setting(True)
     ready_timeout_s: float = setting(600.0, low=1, high=7200)
 
 
 @attrs.frozen
 class TaskSettings:
-    """What each task carries and where on the worker it goes."""
+    """What each task carries and where on the worker it goes.
 
-    body: str = setting("json", choices=("json", "chat"))
+    `mark` adds the task's id to its input; a worker that echoes it shows then whether a result is the task's own.
+    `sized` bodies have exactly as many bytes as `sizes` says, one after the other, or as their trace's row does. The
+    share `bad` of the submits breaks a rule of the API, each rule in turn, and is to be refused.
+    """
+
+    body: str = setting("json", choices=("json", "chat", "sized"))
+    sizes: tuple[int, ...] = setting((), low=64, high=11_000_000)
+    bad: float = setting(0.0, low=0, high=1)
     input: dict[str, Any] = attrs.field(factory=lambda: {"prompt": "Hello, queue!"})
     model: str = setting("sim")
     prompts: str | None = setting(None)
     chars_per_token: float = setting(4.0, low=0.1, high=100)
     worker_port: int = setting(8000, low=1, high=65535)
     process_uri: str = setting("/run")
-
-
-@attrs.frozen
-class Detection:
-    """How the run learns that a task has ended.
-
-    `get` asks for each task by itself, first after `first_ms`, then at intervals that grow by `factor` to `longest_ms`.
-    `sweep` lists the ended tasks every `sweep_every_ms`, newest first, as far as there is news. `hybrid` asks for each
-    task `gets` times and leaves what is still open then to the sweeps; while tasks typically take longer than the time
-    between two sweeps, it leaves them all to the sweeps. In every mode at most `looks_per_s` requests
-    for single tasks are made by each process: looking must not become the load.
-    """
-
-    mode: str = setting("hybrid", choices=("hybrid", "get", "sweep"))
-    first_ms: float = setting(10.0, low=0, high=3_600_000)
-    factor: float = setting(1.6, low=1, high=10)
-    longest_ms: float = setting(2000.0, low=1, high=3_600_000)
-    gets: int = setting(2, low=1, high=1000)
-    sweep_every_ms: float = setting(500.0, low=10, high=3_600_000)
-    sweep_pages: int = setting(50, low=1, high=10_000)
-    looks_per_s: float = setting(2000.0, low=0.1, high=1_000_000)
-    pollers: int = setting(64, low=1, high=10_000)
+    mark: bool = setting(False)
 
 
 @attrs.frozen
@@ -126,19 +158,30 @@ class Limits:
 
 @attrs.frozen
 class Validity:
-    """What the generator must keep so that the figures count at all."""
+    """What the generator must keep so that the figures count at all.
+
+    `cpu` is the share of a core that a process may use: more than that in over a tenth of the seconds is too busy.
+    """
 
     lateness_p99_ms: float = setting(50.0, low=0.01, high=60_000)
     offered_share: float = setting(0.99, low=0, high=1)
+    cpu: float = setting(0.95, low=0.01, high=100)
 
 
 @attrs.frozen
 class Profile:
-    """One kind of run. `name` is the file's stem; all else has a default, so that a file says only what matters."""
+    """One kind of run. `name` is the file's stem; all else has a default, so that a file says only what matters.
+
+    With `abort` a run ends early once a gate is sure to be broken.
+    """
 
     name: str
     about: str = setting("")
     gates: tuple[str, ...] = setting(())
+    abort: bool = setting(True)
+    actions: tuple[Action, ...] = setting(())
+    emulator: EmulatorSettings = attrs.field(factory=EmulatorSettings)
+    mix: Mix = attrs.field(factory=Mix)
     arrivals: Arrivals = attrs.field(factory=Arrivals)
     endpoint: EndpointSettings = attrs.field(factory=EndpointSettings)
     task: TaskSettings = attrs.field(factory=TaskSettings)
@@ -219,6 +262,9 @@ def _check(profile: Profile, where: str) -> None:
         json.dumps(task.input, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ProfileError(f"{where}: task.input cannot be sent as JSON: {error}.") from None
+    for action in profile.actions:
+        if (action.do == "scale") != (action.workers is not None):
+            raise ProfileError(f"{where}: actions: scale, and only scale, has a number of workers.")
     for text in profile.gates:
         try:
             parse_gate(text)

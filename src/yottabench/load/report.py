@@ -5,12 +5,14 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from yottabench.load.audit import FAULTS
 from yottabench.load.charts import Line, line_chart, percentile_chart
-from yottabench.load.summary import LATENCY_ROWS, audit_text, facts, limits
+from yottabench.load.summary import LATENCY_ROWS, audit_text, facts, latency_cells, limits
 
 Result = Mapping[str, Any]
 
 MOST_IDS_SHOWN = 50
+_ONLY_WHEN_FOUND = ("redelivered", "undelivered")  # without webhooks they would be rows about nothing
 _COLUMNS = (
     ("count", "tasks"),
     ("p50_ms", "p50"),
@@ -117,7 +119,8 @@ def _latency_table(result: Result) -> str:
     for key, name, meaning in LATENCY_ROWS:
         found = result["latency_ms"].get(key)
         if found:
-            cells = "".join(f'<td class="n">{_number(found[column])}</td>' for column, _ in _COLUMNS)
+            figures = latency_cells(result, key, [column for column, _ in _COLUMNS if column != "count"])
+            cells = "".join(f'<td class="n">{escape(cell)}</td>' for cell in [f"{found['count']:,}", *figures])
             kind = "part" if name.startswith(" ") else ""
             label = f'<td class="{kind}">{escape(name.strip())}</td>'
             rows.append(f'<tr>{label}{cells}<td class="mean">{escape(meaning)}</td></tr>')
@@ -138,17 +141,12 @@ def _gates_table(result: Result) -> str:
 
 def _audit_table(result: Result) -> str:
     audit = result["audit"]
-    meanings = (
-        ("lost", "acknowledged, but not on the server"),
-        ("duplicated", "executed twice without a recorded retry, or listed twice"),
-        ("unexpected", "on the server or executed, but never sent or refused"),
-        ("resurrected", "seen to have ended, open again later"),
-        ("mismatched", "ended in one state, later shown in another"),
-        ("open_", "acknowledged, not ended when the run stopped waiting"),
-    )
+    meanings = [*FAULTS.items(), ("open_", "acknowledged, not ended when the run stopped waiting")]
     rows: list[str] = []
     for key, meaning in meanings:
         finding = audit[key]
+        if key in _ONLY_WHEN_FOUND and not finding["count"]:
+            continue
         mark = "kept" if not finding["count"] else "INVALID" if key == "open_" else "broken"
         rows.append(
             f'<tr><td>{key.rstrip("_")}</td><td class="n {mark}">{finding["count"]}</td>'
@@ -156,7 +154,12 @@ def _audit_table(result: Result) -> str:
         )
     known = audit["executions"] is not None
     executions = f"{audit['executions']:,} executions in the workers' logs" if known else "no log read"
-    checked = f"tasks sent; {audit['acknowledged']:,} acknowledged, {audit['ended']:,} ended; {executions}"
+    webhooks = "no webhooks asked for" if audit["receipts"] is None else f"{audit['receipts']:,} webhooks"
+    checked = f"tasks sent; {audit['acknowledged']:,} acknowledged, {audit['ended']:,} ended; {executions}; {webhooks}"
+    if audit["receipts_refused"]:
+        checked += f", {audit['receipts_refused']:,} more refused for a wrong key"
+    if audit["results_checked"]:
+        checked += f"; {audit['results_checked']:,} results seen to be the task's own"
     rows.append(
         f'<tr><td>checked</td><td class="n">{audit["sent"]:,}</td>'
         f'<td class="mean">{escape(checked)}, {audit["retried"]} tasks retried</td></tr>'

@@ -68,6 +68,16 @@ class RunDir:
         return self.path / "executions.jsonl"
 
     @property
+    def receipts_file(self) -> Path:
+        """What webhooks told: one line per send that the run's receiver got."""
+        return self.path / "receipts.jsonl"
+
+    @property
+    def endpoint_file(self) -> Path:
+        """The endpoint that is being made for the run, so that whoever outlives a killed run can remove it."""
+        return self.path / "endpoint.json"
+
+    @property
     def result_file(self) -> Path:
         """Every figure and the verdict, for machines."""
         return self.path / "result.json"
@@ -89,6 +99,21 @@ class RunDir:
     def metrics_file(self, process: int) -> Path:
         """The figures of one process, a line per second, for progress while the run goes on."""
         return self.path / f"metrics-{process}.jsonl"
+
+    def note_endpoint(self, host: str, name: str) -> None:
+        """Writes down the name of an endpoint before it is made; meta.json takes over once it is."""
+        _write_whole(self.endpoint_file, json.dumps({"host": host, "name": name}).encode())
+
+    def forget_endpoint_note(self) -> None:
+        """The endpoint is in meta.json now, or was removed again."""
+        self.endpoint_file.unlink(missing_ok=True)
+
+    def noted_endpoint(self) -> tuple[str, str] | None:
+        """Host and name of an endpoint that a run was making when it ended; None when there is none."""
+        if not self.endpoint_file.exists():
+            return None
+        note: dict[str, str] = json.loads(self.endpoint_file.read_bytes())
+        return note["host"], note["name"]
 
     def journals(self) -> tuple[list[Journal], list[str]]:
         """Every journal here that can be read, in order of process, and what is wrong with the others."""
@@ -146,11 +171,12 @@ def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON lines of a file that `write_lines` wrote, or none when there is no such file."""
+    """The JSON lines of a file, or none when there is no such file; a last line that a kill cut off is left out."""
     if path.exists():
         with path.open("rb") as file:
             for line in file:
-                yield orjson.loads(line)
+                if line.endswith(b"\n"):
+                    yield orjson.loads(line)
 
 
 def _process_number(path: Path) -> int:

@@ -15,6 +15,7 @@ from types import FrameType
 import attrs
 
 from yottabench.load.children import Child, ChildError, start_emulator
+from yottabench.load.detection import parse_api_qps
 from yottabench.load.finish import collect, conclude
 from yottabench.load.prepare import prepare, prompts_beside
 from yottabench.load.profile import Profile, change, find_profile, loadtest_dir
@@ -50,6 +51,10 @@ class Wishes:
     client: str
     out: Path
     as_json: bool
+    compare: Path | None = None
+    abort: bool = True
+    api_qps: str | None = None
+    detection: str | None = None
 
 
 def run(wishes: Wishes) -> int:
@@ -62,16 +67,22 @@ def run(wishes: Wishes) -> int:
     prepare(profile, wishes.seed)
     if wishes.host is not None:
         _check_target(wishes.host, wishes.endpoint_id)
+    check_actions(profile, emulator=wishes.host is None)
+    if wishes.compare is not None:
+        check_baseline(wishes.compare, profile)
     folder = RunDir.create(wishes.out, profile.name, datetime.now().astimezone())
     folder.write_profile(profile)
+    if wishes.compare is not None:
+        note_baseline(folder, wishes.compare)
     say = _Say(silent=wishes.as_json)
     with _interrupts() as interrupted, ExitStack() as children:
-        host = wishes.host
+        host, emulator_pid = wishes.host, None
         try:
             if host is None:
                 say.line("Starting the emulator")
-                emulator, host = start_emulator(folder.path / "emulator.log")
+                emulator, host = start_emulator(folder.path / "emulator.log", profile.emulator.options)
                 children.enter_context(emulator)
+                emulator_pid = emulator.pid
             locust = Child(
                 "load generator", _locust_arguments(wishes, folder, host), folder.path / "locust.log", _env()
             )
@@ -79,11 +90,17 @@ def run(wishes: Wishes) -> int:
             raise CannotRun(str(error)) from None
         children.enter_context(locust)
         say.line(f"Running {profile.name} against {host}")
+        actor = Actor(profile, folder, emulator_pid)
+        actor.start()
+        # Before anything else ends: an action under way needs the emulator.
+        children.callback(actor.stop)
         _follow(locust, folder, profile, say, interrupted)
         locust.end(grace_s=5.0)
+        actor.stop()
         result = folder.read_result() or _recover(folder, say)
-    if result is None:
-        raise CannotRun(f"The load generator could not begin. {locust.last_words()}")
+        if result is None:
+            _remove_half_made(folder, say)
+            raise CannotRun(f"The load generator could not begin. {locust.last_words()}")
     return show(result, folder, as_json=wishes.as_json)
 
 
@@ -132,7 +149,12 @@ def wished_profile(wishes: Wishes) -> Profile:
         arrivals = attrs.evolve(change(arrivals, where, rate=wishes.rate), stages=())
     if wishes.duration_s is not None:
         arrivals = change(arrivals, where, duration_s=wishes.duration_s)
-    return attrs.evolve(profile, arrivals=arrivals, task=task)
+    looking = profile.detection
+    if wishes.api_qps is not None:
+        looking = change(looking, where, api_qps=parse_api_qps(wishes.api_qps))
+    if wishes.detection is not None:
+        looking = change(looking, where, mode=wishes.detection)
+    return attrs.evolve(profile, arrivals=arrivals, task=task, detection=looking)
 
 
 class _Say:
@@ -215,7 +237,10 @@ def _recover(folder: RunDir, say: _Say) -> Result | None:
     say.line("The load generator died; closing its books")
     meta = folder.read_meta()
     endpoint = EndpointInUse(**meta["endpoint"])
-    folder.update_meta(interrupted=True, stopped_s=_last_sent_s(folder))
+    # The receiver ends with the generator that started it.
+    folder.update_meta(
+        interrupted=True, stopped_s=_last_sent_s(folder), receiver_died=bool(meta.get("webhooks"))
+    )
     try:
         with Target(meta["host"]) as target:
             collect(folder, target, endpoint)
@@ -224,6 +249,21 @@ def _recover(folder: RunDir, say: _Say) -> Result | None:
     except TargetError as error:
         say.line(str(error))
     return conclude(folder)
+
+
+def _remove_half_made(folder: RunDir, say: _Say) -> None:
+    """Removes the endpoint that a generator was making when it was killed."""
+    noted = folder.noted_endpoint()
+    if noted is None:
+        return
+    host, name = noted
+    try:
+        with Target(host) as target:
+            for problem in target.remove_endpoint_named(name):
+                say.line(problem)
+    except TargetError as error:
+        say.line(str(error))
+    folder.forget_endpoint_note()
 
 
 def _last_sent_s(folder: RunDir) -> float:

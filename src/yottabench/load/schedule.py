@@ -1,9 +1,10 @@
 """When each task of a run is due: one seeded, open-loop sequence that any number of processes share by striping."""
 
 import bisect
+import functools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
@@ -113,6 +114,31 @@ def build_schedule(arrivals: Arrivals, seed: int, trace: Trace | None = None) ->
             yield due_s, None
 
     return Schedule(seed, duration_s, curve.expected * duration_s / curve.duration_s, due_times)
+
+
+def share_out(whole: Schedule, weights: Mapping[str, float]) -> dict[str, Schedule]:
+    """Splits a schedule by chance among operations, as their weights say; what is Poisson stays Poisson.
+
+    Each part numbers its arrivals anew, so the tasks of a mixed load are numbered without gaps as those of any other.
+    """
+    total = math.fsum(weights.values())
+    parts: dict[str, Schedule] = {}
+    low = 0.0
+    for name, weight in weights.items():
+        high = low + weight / total
+        due_times = functools.partial(_thinned, whole, low, high)
+        parts[name] = Schedule(whole.seed, whole.duration_s, whole.expected * weight / total, due_times)
+        low = high
+    return parts
+
+
+def _thinned(whole: Schedule, low: float, high: float, rng: random.Random) -> Iterator[tuple[float, Size | None]]:
+    chances = random.Random(f"mix/{whole.seed}")
+    for entry in whole.due_times(rng):
+        # The last part takes what rounding left over.
+        chance = chances.random()
+        if low <= chance and (chance < high or high > 1 - 1e-9):
+            yield entry
 
 
 def _replay(arrivals: Arrivals, seed: int, trace: Trace) -> Schedule:

@@ -1,8 +1,9 @@
 """A run's result in words and aligned text: the block that the terminal shows and the Markdown report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from yottabench.load.audit import FAULTS
 from yottabench.load.rundir import RunDir
 
 Result = Mapping[str, Any]
@@ -13,9 +14,9 @@ LATENCY_ROWS = (
     ("submit", "submit", "due until acknowledged"),
     ("submit_uncorrected", "  uncorrected", "sent until acknowledged"),
     ("server", "server", "created until ended, by the server's clock"),
-    ("queued", "  queued", "created until its worker began (both clocks)"),
+    ("queued", "  queued", "created until its worker began"),
     ("service", "  service", "the worker's own work"),
-    ("detection", "detection", "ended until seen: what looking at intervals adds"),
+    ("detection", "detection", "ended until seen: what looking for ends adds"),
     ("lateness", "lateness", "due until sent: the generator's own error"),
 )
 LEAST_BUSY = 0.05  # below it workers answer at once, and millisecond stamps cannot say how busy they are
@@ -31,7 +32,7 @@ def summary_text(result: Result, run: RunDir | None = None) -> str:
         found = result["latency_ms"].get(key)
         if found:
             lines.append(
-                f"  {name:<16}" + "".join(f"{_ms(found[column]):>10}" for column in _COLUMNS) + f"   {meaning}"
+                f"  {name:<16}" + "".join(f"{cell:>10}" for cell in latency_cells(result, key)) + f"   {meaning}"
             )
     lines += ["", f"  {'audit':<14}{audit_text(result)}"]
     lines += [f"  {'' if n else 'gates':<14}{text}" for n, text in enumerate(gate_texts(result))]
@@ -64,21 +65,42 @@ def facts(result: Result) -> list[tuple[str, str]]:
         ),
         ("completed", f"{_rate(rates['completed_per_s'])}   failed {counts['failed']}"),
     ]
+    found.append(("looking", looking_text(result)))
     if (rates["workers_busy"] or 0) >= LEAST_BUSY:
         found.append(("workers", f"{rates['workers_busy']:.1f} of {endpoint['workers']} busy on average"))
     return found
 
 
+def looking_text(result: Result) -> str:
+    """How ends were looked for, and what it cost."""
+    looked = result["detection"]
+    ended = sum(looked["seen_by"].values())
+    by = ", ".join(f"{name} {count / ended:.0%}" for name, count in sorted(looked["seen_by"].items()) if name and ended)
+    per_task = "-" if looked["per_task"] is None else f"{looked['per_task']:.3g}"
+    return (
+        f"{looked['mode']}: {per_task} requests per task, {_rate(looked['per_s'])}, at most {looked['most_per_s']:,.0f} "
+        f"in a second (allowed {looked['api_qps']:g}/s)" + (f"; seen by {by}" if by else "")
+    )
+
+
+def latency_cells(result: Result, key: str, columns: Sequence[str] = _COLUMNS) -> list[str]:
+    """A row's figures; what is smaller than the clocks can tell is shown as less than that."""
+    found, floor = result["latency_ms"][key], result["floors_ms"].get(key, 0.0)
+    values = [found[column] for column in columns]
+    return [f"<{_ms(floor)}" if value is not None and value < floor else _ms(value) for value in values]
+
+
 def audit_text(result: Result) -> str:
     """The audit's counts in one line."""
     audit = result["audit"]
-    names = ("lost", "duplicated", "unexpected", "resurrected", "mismatched")
+    names = tuple(FAULTS)
     counts = "   ".join(f"{name} {audit[name]['count']}" for name in names if audit[name]["count"] or name in names[:3])
     unknown = ""
     if audit["unknown_there"] or audit["unknown_absent"]:
         unknown = f"   no answer: {audit['unknown_there']} there, {audit['unknown_absent']} absent"
     retried = f"   retried {audit['retried']}" if audit["retried"] else ""
-    return f"{counts}   open {audit['open_']['count']}{unknown}{retried}"
+    told = "" if audit["receipts"] is None else f"   webhooks {audit['receipts']}"
+    return f"{counts}   open {audit['open_']['count']}{unknown}{retried}{told}"
 
 
 def gate_texts(result: Result) -> list[str]:
@@ -92,7 +114,7 @@ def gate_texts(result: Result) -> list[str]:
 
 def limits(result: Result) -> list[str]:
     """What the figures do not say, for whoever quotes them."""
-    run, found = result["run"], result["latency_ms"]
+    run = result["run"]
     lines = [
         f"The figures measure {run['host']} as it was during this run, with {run['endpoint']['image']} on "
         f"{run['endpoint']['workers']} workers; they say nothing about any other deployment.",
@@ -111,20 +133,40 @@ def limits(result: Result) -> list[str]:
             f"Time ran {result['time_scale']:g} times as fast as in the trace, for arrivals and for simulated work. "
             "What the API itself takes does not scale, so it weighs that much more here."
         )
-    if "detection" in found:
-        lines.append(
-            f"Ends are seen by looking at intervals, which added {found['detection']['p50_ms']:.0f} ms in the median; "
-            "the server's own time is the row 'server', in whole milliseconds."
-        )
-    if result["clock_ahead_ms"]:
-        low, high = result["clock_ahead_ms"]
-        lines.append(
-            f"The server's clock is between {low:+.1f} and {high:+.1f} ms off the generator's; what is a difference of "
-            "the two clocks (detection) is no more exact than that."
-        )
+    lines.extend(_clock_limits(result))
     if run["client"] != "light":
         lines.append("The generated client ran over httpx, which costs the generator many times as much per request.")
     lines.extend(result["audit"]["notes"])
+    return lines
+
+
+def _clock_limits(result: Result) -> list[str]:
+    """How exact the rows are that rest on other clocks than the generator's."""
+    lines: list[str] = []
+    found, floors = result["latency_ms"], result["floors_ms"]
+    webhook = result["detection"]["mode"] == "webhook"
+    if "detection" in found:
+        added = latency_cells(result, "detection", ["p50_ms"])[0]
+        how = "by webhooks, which came" if webhook else "by looking at intervals, which added"
+        after = " ms in the median after they were sent" if webhook else " ms in the median"
+        lines.append(f"Ends are seen {how} {added}{after}. The server's own time is the row 'server'.")
+    if webhook:
+        lines.append(
+            "A webhook carries no stamp but that of its sending, so 'server' goes until the first webhook was sent, and "
+            "the time it waited for that counts as the server's."
+        )
+    for bounds, name, key in (
+        ("clock_ahead_ms", "The server's clock is between {} and {} ms ahead of the generator's", "detection"),
+        ("worker_clock_ahead_ms", "The workers' clock is between {} and {} ms ahead of the server's", "queued"),
+    ):
+        if result[bounds] and key in found:
+            low, high = result[bounds]
+            corrected = "; the middle of that is taken off" if low > 0 or high < 0 else ""
+            lines.append(
+                name.format(f"{low:+.1f}", f"{high:+.1f}")
+                + f", as the tasks' own stamps bound it{corrected}. '{key}' is no more exact than "
+                f"{_ms(floors[key])} ms, and what is smaller is not shown."
+            )
     return lines
 
 
@@ -138,7 +180,7 @@ def markdown_report(result: Result) -> str:
     for key, name, meaning in LATENCY_ROWS:
         found = result["latency_ms"].get(key)
         if found:
-            cells = " | ".join(_ms(found[column]) for column in _COLUMNS)
+            cells = " | ".join(latency_cells(result, key))
             lines.append(f"| {name.strip()} | {found['count']} | {cells} | {meaning} |")
     if result["gates"]:
         lines += ["", "| gate | measured | |", "|---|--:|---|"]

@@ -4,7 +4,7 @@ import ipaddress
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from yottabench.client import (
     is_terminal,
 )
 from yottabench.client.models import LogPage, Task, TaskSummary
+from yottabench.load.attempts import NoRecord, recorded_attempts
 from yottabench.load.audit import Execution, ServerTask
 from yottabench.load.profile import Profile
 
@@ -123,8 +124,11 @@ class Target:
             )
         return EndpointInUse(endpoint_id, False, endpoint.image, endpoint.total_workers)
 
-    def make_endpoint(self, profile: Profile, name: str) -> EndpointInUse:
-        """Makes the profile's QUEUE endpoint and waits until it runs. Raises TargetError and leaves nothing then."""
+    def make_endpoint(self, profile: Profile, name: str, stopped: Callable[[], bool] = lambda: False) -> EndpointInUse:
+        """Makes the profile's QUEUE endpoint and waits until it runs, or until `stopped` says that nobody wants it.
+
+        Raises TargetError and leaves nothing then.
+        """
         wanted = profile.endpoint
         if wanted.image.startswith("sim/") and not is_local(self.host):
             raise TargetError(
@@ -148,11 +152,16 @@ class Target:
         except YottaError as error:
             raise TargetError(f"The endpoint for the run could not be made: {error}") from None
         try:
-            self._wait_until_running(made.id, wanted.workers, wanted.ready_timeout_s)
+            if wanted.wait:
+                self._wait_until_running(made.id, wanted.workers, wanted.ready_timeout_s, stopped)
         except BaseException:
             self.remove_endpoint(made.id)
             raise
         return EndpointInUse(made.id, True, wanted.image, wanted.workers)
+
+    def scale(self, endpoint_id: str, workers: int) -> None:
+        """Asks for another number of workers. Raises YottaError."""
+        self._client.endpoints.scale(endpoint_id, workers)
 
     def remove_endpoint(self, endpoint_id: str) -> str | None:
         """Deletes an endpoint; says what went wrong, if anything, since a run's result matters more."""
@@ -163,6 +172,14 @@ class Target:
         except YottaError as error:
             return f"Endpoint {endpoint_id} could not be removed: {error}. Delete it by hand."
         return None
+
+    def remove_endpoint_named(self, name: str) -> list[str]:
+        """Deletes what a run that was killed may have left half made; says what went wrong, if anything."""
+        try:
+            left = [endpoint.id for endpoint in self._client.endpoints.list() if endpoint.name == name]
+        except YottaError as error:
+            return [f"Whether an endpoint named {name} was left at {self.host} is unknown: {error}. Look there."]
+        return [problem for endpoint_id in left if (problem := self.remove_endpoint(endpoint_id)) is not None]
 
     def tasks(self, endpoint_id: str) -> Iterator[ServerTask]:
         """Every task of the endpoint, newest first. Raises YottaError when the list cannot be read to its end."""
@@ -181,20 +198,32 @@ class Target:
         except TaskNotFound:
             return None
 
-    def executions(self, endpoint_id: str, expected: int) -> list[Execution]:
+    def count(self, endpoint_id: str) -> int:
+        """How many tasks are open, as the server counts them. Raises YottaError."""
+        return self._client.tasks.count(endpoint_id).processing
+
+    def executions(self, endpoint_id: str, expected: int) -> Iterator[Execution]:
         """What the workers' logs tell of executions; waits a moment while they are fewer than `expected`.
 
         Raises YottaError when the logs cannot be read.
         """
-        found: list[Execution] = []
+        found = 0
         readers = [_LogReader(self._client, endpoint_id, worker_id) for worker_id in self._worker_ids(endpoint_id)]
         until_s = time.monotonic() + LOG_LAG_S
         while True:
             for reader in readers:
-                found.extend(reader.read_on())
-            if len(found) >= expected or time.monotonic() >= until_s:
-                return found
+                for execution in reader.read_on():
+                    found += 1
+                    yield execution
+            if found >= expected or time.monotonic() >= until_s:
+                return
             time.sleep(POLL_S)
+
+    def attempts(self, endpoint_id: str, task_ids: Iterable[str]) -> Iterator[Execution]:
+        """What an emulator on this machine has recorded of its attempts at these tasks. Raises NoRecord."""
+        if not is_local(self.host):
+            raise NoRecord("only an emulator on this machine is asked for one")
+        return recorded_attempts(self.host, api_key_for(self.host), endpoint_id, task_ids)
 
     def _worker_ids(self, endpoint_id: str) -> list[str]:
         try:
@@ -208,9 +237,13 @@ class Target:
             ids.append(str(known.get("id") or known.get("workerId")))
         return ids
 
-    def _wait_until_running(self, endpoint_id: str, workers: int, timeout_s: float) -> None:
+    def _wait_until_running(
+        self, endpoint_id: str, workers: int, timeout_s: float, stopped: Callable[[], bool]
+    ) -> None:
         until_s = time.monotonic() + timeout_s
         while time.monotonic() < until_s:
+            if stopped():
+                raise TargetError("Stopped before it began: the endpoint for the run is removed again.")
             try:
                 endpoint = self._client.endpoints.get(endpoint_id)
             except YottaError as error:
@@ -261,4 +294,5 @@ class _LogReader:
 
 
 def _server_task(task: Task | TaskSummary) -> ServerTask:
-    return ServerTask(task.task_id, str(task.status), is_terminal(task), task.created_at, task.updated_at)
+    delivered_ms = task.delivered_at if isinstance(task.delivered_at, int) else 0
+    return ServerTask(task.task_id, str(task.status), is_terminal(task), task.created_at, task.updated_at, delivered_ms)
