@@ -1,23 +1,19 @@
 """A client that another generator makes from the document, in another language, against the emulator."""
 
-import hashlib
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests import node as nodejs
 from tests.conformance.live import KEY, Stage
 
 pytestmark = pytest.mark.full
 
 SOURCES = Path(__file__).parent / "typescript"
 CHECKOUT = Path(__file__).parents[2]
-NODE_MAJOR = 20  # what the pinned generator needs
-# npm's words for "no registry was reached", which is not the fault of anything here.
-OFFLINE = re.compile(r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH|ENOTCACHED")
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
@@ -29,33 +25,13 @@ def _run(*command: str | Path, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def node() -> Path:
     """A Node.js that is new enough."""
-    found = shutil.which("node")
-    if found is None or shutil.which("npm") is None:
-        pytest.skip("Node.js with npm is not installed; this test builds a TypeScript client with them")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    if int(version.removeprefix("v").split(".")[0]) < NODE_MAJOR:
-        pytest.skip(f"Node.js {version} is too old; the pinned generator needs {NODE_MAJOR} or newer")
-    return Path(found)
+    return nodejs.node()
 
 
 @pytest.fixture(scope="module")
 def modules(node: Path) -> Path:
-    """node_modules with the pinned generator and compiler, kept in .cache for as long as the lock file stays."""
-    lock = (SOURCES / "package-lock.json").read_bytes()
-    home = CHECKOUT / ".cache" / f"typescript-{hashlib.sha256(lock).hexdigest()[:12]}"
-    if not (home / "complete").exists():
-        home.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(SOURCES / name, home)
-        npm = shutil.which("npm")
-        assert npm is not None
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=300)
-        if done.returncode != 0 and OFFLINE.search(done.stderr):
-            pytest.skip("npm reaches no registry, and the pinned generator is not in .cache yet")
-        assert done.returncode == 0, done.stderr
-        (home / "complete").touch()
-    return home / "node_modules"
+    """node_modules with the pinned generator and compiler."""
+    return nodejs.node_modules(SOURCES)
 
 
 @pytest.fixture(scope="module")

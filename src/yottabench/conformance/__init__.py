@@ -1,0 +1,1 @@
+"""Holds documents, traffic and running services to the documented API."""
