@@ -1,0 +1,34 @@
+"""Runs simulations: `python -m tests.simulation SEED [--trace]`, or a range of seeds `FIRST-LAST`."""
+
+import argparse
+import sys
+
+from tests.simulation.world import Failed, run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("seeds", help="one seed, or FIRST-LAST")
+    parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition("-")
+    failed = steps = 0
+    counts: dict[str, int] = {}
+    for seed in range(int(first), int(last or first) + 1):
+        try:
+            done = run(seed, print if options.trace else None)
+        except Failed as error:
+            failed += 1
+            print(error)
+        else:
+            steps += done.steps
+            for event, n in done.counts.items():
+                counts[event] = counts.get(event, 0) + n
+            if not last:
+                print(done)
+    print(f"{failed} failed; {steps} steps; {counts}")
+    return min(1, failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

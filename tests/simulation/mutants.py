@@ -1,0 +1,327 @@
+"""Bugs to be planted in the server under simulation, each of which the simulation must find."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from unittest import mock
+
+import msgspec
+
+from tests.emulator.harness import changed
+from tests.simulation.parts import SimStore, SimWriter
+from yottabench.emulator import webhooks
+from yottabench.emulator.control.state import State
+from yottabench.emulator.dispatch import Dispatcher
+from yottabench.emulator.ready import ReadyQueue
+from yottabench.emulator.store import base
+from yottabench.emulator.store.base import DeliveryState, TaskState
+from yottabench.emulator.store.upkeep import PurgeTasks
+
+MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {}
+
+
+def mutant(make: Callable[[], Any]) -> Callable[[], Any]:
+    """Enter a bug into the list, under the name of the function that plants it."""
+    MUTANTS[make.__name__] = make
+    return make
+
+
+@contextlib.contextmanager
+def _applying(change: Callable[[SimStore, Sequence[Any]], Sequence[Any]]) -> Iterator[None]:
+    """Every batch is changed before the store gets it."""
+    real = SimStore.apply
+    with mock.patch.object(SimStore, "apply", lambda store, batch: real(store, change(store, batch))):
+        yield
+
+
+def _one_by_one(change: Callable[[SimStore, Any], Any]) -> contextlib.AbstractContextManager[None]:
+    return _applying(lambda store, batch: [change(store, command) for command in batch])
+
+
+def _run(store: SimStore, sql: str, *values: Any) -> list[Any]:
+    return store._writer.execute(sql, values).fetchall()
+
+
+# ---- the store
+
+
+@mutant
+def the_fence_is_not_checked_when_a_task_ends() -> Any:
+    def as_if_newest(store: SimStore, command: Any) -> Any:
+        if isinstance(command, base.FinishTask):
+            ((fence, state),) = _run(store, "SELECT fence, state FROM task WHERE seq = ?", command.seq) or [(0, 0)]
+            if state != TaskState.LEASED:
+                _run(store, "UPDATE task SET state = 1 WHERE seq = ?", command.seq)
+            return msgspec.structs.replace(command, fence=fence)
+        return command
+
+    return _one_by_one(as_if_newest)
+
+
+@mutant
+def the_outbox_row_comes_a_transaction_later() -> Any:
+    late: list[Any] = []
+    columns = "id, task_seq, worker_id, url, auth_key, body, state, attempts, next_ms, updated_ms"
+    real = SimStore.apply
+
+    def apply(store: SimStore, batch: Sequence[Any]) -> list[Any]:
+        for row in late:
+            _run(store, f"INSERT INTO delivery ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", *row)
+        late.clear()
+        outcomes = real(store, batch)
+        for outcome in outcomes:
+            if isinstance(outcome, base.Finished) and outcome.delivery is not None:
+                late.extend(_run(store, f"DELETE FROM delivery WHERE id = ? RETURNING {columns}", outcome.delivery.id))
+        return outcomes
+
+    return mock.patch.object(SimStore, "apply", apply)
+
+
+@mutant
+def a_lease_does_not_look_whether_another_has_the_task() -> Any:
+    @contextlib.contextmanager
+    def both() -> Iterator[None]:
+        real = ReadyQueue.add
+
+        def twice(queue: ReadyQueue, task: Any) -> None:
+            real(queue, task)
+            queue.put_back(msgspec.structs.replace(task))
+
+        def take(store: SimStore, command: Any) -> Any:
+            if isinstance(command, base.LeaseTask):
+                _run(store, "UPDATE task SET state = 0 WHERE seq = ? AND state = 1", command.seq)
+                ((fence,),) = _run(store, "SELECT fence FROM task WHERE seq = ?", command.seq)
+                return msgspec.structs.replace(command, fence=fence)
+            return command
+
+        with mock.patch.object(ReadyQueue, "add", twice), _one_by_one(take):
+            yield
+
+    return both()
+
+
+@mutant
+def leased_tasks_are_forgotten_after_a_crash() -> Any:
+    return mock.patch.object(SimStore, "recover", lambda store, now_ms: None)
+
+
+@mutant
+def a_crash_of_the_server_counts_as_a_strike() -> Any:
+    real = SimStore.recover
+
+    def recover(store: SimStore, now_ms: int) -> None:
+        _run(store, "UPDATE task SET strikes = strikes + 1 WHERE state = 1")
+        real(store, now_ms)
+
+    return mock.patch.object(SimStore, "recover", recover)
+
+
+@mutant
+def a_delivery_under_way_is_forgotten_after_a_crash() -> Any:
+    real = SimStore.recover
+
+    def recover(store: SimStore, now_ms: int) -> None:
+        _run(store, "UPDATE delivery SET state = 3 WHERE state = 1")
+        real(store, now_ms)
+
+    return mock.patch.object(SimStore, "recover", recover)
+
+
+@mutant
+def the_counters_are_not_kept_when_a_task_returns() -> Any:
+    real = SimStore._move_count
+
+    def move(store: SimStore, endpoint_id: int, source: Any, target: Any, tasks: int = 1) -> None:
+        if target != TaskState.RETRY_WAIT:
+            real(store, endpoint_id, source, target, tasks)
+
+    return mock.patch.object(SimStore, "_move_count", move)
+
+
+@mutant
+def deleting_an_endpoint_fails_what_has_succeeded_too() -> Any:
+    def fail(store: SimStore, command: Any) -> Any:
+        if isinstance(command, base.FailOpenTasks):
+            _run(
+                store,
+                "UPDATE task SET state = 4, error = 'The endpoint was deleted' WHERE endpoint_id = ? AND state = 3",
+                command.endpoint_id,
+            )
+        return command
+
+    return _one_by_one(fail)
+
+
+@mutant
+def retention_takes_what_is_not_old() -> Any:
+    def younger(store: SimStore, command: Any) -> Any:
+        return (
+            msgspec.structs.replace(command, before_ms=command.before_ms + 1_200_000)
+            if isinstance(command, PurgeTasks)
+            else command
+        )
+
+    return _one_by_one(younger)
+
+
+# ---- the writer
+
+
+@mutant
+def a_submit_is_answered_before_its_commit() -> Any:
+    real = SimWriter.commit
+
+    def commit(writer: SimWriter, command: Any) -> Any:
+        done = real(writer, command)
+        if isinstance(command, base.SubmitTask):
+            done.set_result(base.Submitted(1, known=False, same=True))
+        return done
+
+    return mock.patch.object(SimWriter, "commit", commit)
+
+
+@mutant
+def a_failed_commit_is_answered_as_done() -> Any:
+    real = SimWriter._resolve
+
+    def resolve(writer: SimWriter, batch: Any, outcomes: Any) -> None:
+        if isinstance(outcomes, base.StoreError) and all(isinstance(each, base.SubmitTask) for each, _ in batch):
+            outcomes = [base.Submitted(1, known=True, same=True) for _ in batch]
+        real(writer, batch, outcomes)
+
+    return mock.patch.object(SimWriter, "_resolve", resolve)
+
+
+# ---- the dispatcher
+
+
+@mutant
+def tasks_that_wait_are_not_taken_up_after_a_restart() -> Any:
+    real = State.take_up
+
+    def take_up(state: State, only: Any = None) -> None:
+        with mock.patch.object(SimStore, "waiting", lambda store: []):
+            real(state, only)
+
+    return mock.patch.object(State, "take_up", take_up)
+
+
+@mutant
+def a_returned_task_is_not_put_back() -> Any:
+    return mock.patch.object(ReadyQueue, "put_back", lambda queue, task: None)
+
+
+@mutant
+def the_window_loses_what_did_not_fit() -> Any:
+    real = ReadyQueue._refill
+
+    def refill(queue: ReadyQueue) -> None:
+        real(queue)
+        queue._spilled = False
+
+    return mock.patch.object(ReadyQueue, "_refill", refill)
+
+
+@mutant
+def a_worker_that_goes_keeps_getting_tasks() -> Any:
+    return mock.patch.object(Dispatcher, "remove_worker", lambda dispatcher, worker: None)
+
+
+@mutant
+def the_worker_is_called_before_the_lease_is_durable() -> Any:
+    async def lease(dispatcher: Dispatcher, task: Any, worker: Any, deadline_ms: int) -> Any:
+        dispatcher._writer.commit(
+            base.LeaseTask(
+                seq=task.seq,
+                fence=task.fence,
+                worker_id=worker.id,
+                worker_url="",
+                deadline_ms=deadline_ms,
+                now_ms=dispatcher._clock.now_ms(),
+            )
+        ).add_done_callback(lambda done: done.exception())
+        return base.Moved.DONE
+
+    return mock.patch.object(Dispatcher, "_lease", lease)
+
+
+@mutant
+def a_return_is_not_tried_again_when_the_disk_is_full() -> Any:
+    real = SimWriter.insist
+
+    async def insist(writer: SimWriter, command: Any) -> Any:
+        if not isinstance(command, base.ReturnTask):
+            return await real(writer, command)
+        try:
+            return await writer.commit(command)
+        except base.StoreError:
+            return base.Moved.STALE
+
+    return mock.patch.object(SimWriter, "insist", insist)
+
+
+# ---- the outbox
+
+
+@mutant
+def the_ladder_is_one_rung_too_far() -> Any:
+    real = webhooks.EndDelivery
+
+    def end(**fields: Any) -> Any:
+        late_ms = 240_000 if fields["state"] is DeliveryState.DUE else 0
+        return real(**{**fields, "next_ms": fields["next_ms"] + late_ms})
+
+    return changed(webhooks, EndDelivery=end)
+
+
+def _woken(later_ms: int) -> Any:
+    real = webhooks.Outbox._wake_at
+    return mock.patch.object(
+        webhooks.Outbox, "_wake_at", lambda outbox, whose, due_ms: real(outbox, whose, due_ms + later_ms)
+    )
+
+
+@mutant
+def a_retry_goes_out_a_second_late() -> Any:
+    return _woken(1000)
+
+
+@mutant
+def a_retry_goes_out_when_any_is_due() -> Any:
+    real = SimStore.due_deliveries
+
+    def due(store: SimStore, limit: int, *more: Any) -> list[Any]:
+        return [msgspec.structs.replace(each, next_ms=0) for each in real(store, limit, *more)]
+
+    return mock.patch.object(SimStore, "due_deliveries", due)
+
+
+@mutant
+def the_outbox_forgets_what_did_not_fit() -> Any:
+    real = SimStore.due_deliveries
+    return mock.patch.object(SimStore, "due_deliveries", lambda store, *more: real(store, *more)[:3])
+
+
+@mutant
+def a_webhook_goes_out_without_a_claim() -> Any:
+    def unclaimed(store: SimStore, batch: Sequence[Any]) -> Sequence[Any]:
+        return [base.ClaimDelivery(id=-1) if isinstance(each, base.ClaimDelivery) else each for each in batch]
+
+    @contextlib.contextmanager
+    def both() -> Iterator[None]:
+        real = SimWriter._resolve
+
+        def resolve(writer: SimWriter, batch: Any, outcomes: Any) -> None:
+            if not isinstance(outcomes, base.StoreError):
+                outcomes = [
+                    base.Moved.DONE if isinstance(command, base.ClaimDelivery) else outcome
+                    for (command, _), outcome in zip(batch, outcomes, strict=True)
+                ]
+            real(writer, batch, outcomes)
+
+        with mock.patch.object(SimWriter, "_resolve", resolve), _applying(unclaimed):
+            yield
+
+    return both()
