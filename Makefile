@@ -44,7 +44,10 @@ lint: $(READY) ## Style, spelling, who imports whom
 types: $(READY) ## Pyright, strict, over src/ and loadtest/
 	@$(BIN)/basedpyright
 
-check: lint types ## Everything a commit needs besides the tests
+spec-changelog: $(READY)
+	@$(BIN)/python openapi/changelog.py
+
+check: lint types spec-changelog ## Everything a commit needs besides the tests
 
 test: $(READY) ## The default suite: under 5 minutes on 2 cores
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(TEST_ARGS)
@@ -58,10 +61,24 @@ serve: $(READY) ## Run the emulator on http://127.0.0.1:8080
 bench: $(READY) ## Ratios against named peers, measured side by side
 	@$(BIN)/python -m bench
 
-conformance: $(READY) ## Hold the spec, the client and the emulator to each other
+conformance: $(READY) ## Spec, client and emulator held to each other, or: TARGET=url [WRITE=1] YOTTA_API_KEY=key
+ifdef TARGET
+	@$(BIN)/yottabench conformance --target "$(TARGET)" $(if $(filter-out 0,$(WRITE)),--write) $(RUN_ARGS)
+else
 	@CONFORMANCE=full $(BIN)/python -m pytest -n 2 --dist worksteal tests/spec tests/conformance
+endif
+
+spec-diff: $(READY) ## What differs between our document and another of the same API: SPEC=file or url
+	@$(BIN)/yottabench spec diff openapi/serverless.yaml "$(SPEC)"
+
+coverage: $(READY) ## The default suite with its branch coverage of src/: at least 95 %
+	@rm -f .cache/coverage/data*
+	@mkdir -p .cache/coverage
+	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(TEST_ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 clean: ## Remove what these targets made (not generated/)
 	rm -rf .venv .cache dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help install lock generate verify lint types check test load serve bench conformance clean
+.PHONY: help install lock generate verify lint types check test load serve bench conformance spec-changelog spec-diff coverage clean

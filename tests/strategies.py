@@ -15,6 +15,8 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from yottabench.chaos.rules import DIRECTIONS, KINDS, Rule
+
 TYPE_ERRORS: tuple[Any, ...] = (None, True, [], {}, 1.5)
 
 LETTERS = string.ascii_letters
@@ -604,3 +606,25 @@ def invalid_update_requests() -> SearchStrategy[dict[str, Any]]:
 def invalid_submit_requests() -> SearchStrategy[dict[str, Any]]:
     """Bodies that submitTask must refuse because of one field."""
     return st.one_of(_broken(SUBMIT_FIELDS, submit_requests()), _without(submit_requests(), SUBMIT_REQUIRED))
+
+
+def chaos_rules() -> SearchStrategy[Rule]:
+    """Rules of the fault proxy, each with what its kind needs."""
+    whole = st.integers(min_value=1, max_value=10**9)
+    own: dict[str, dict[str, SearchStrategy[Any]]] = {
+        "latency": {"ms": st.integers(1, 10**6), "jitter_ms": st.integers(0, 10**6)},
+        "slow": {"bytes_per_s": whole},
+        "garbage": {"size": st.integers(1, 10**6)},
+    }
+    spans = st.lists(st.integers(0, 10**9), min_size=2, max_size=2).map(lambda pair: tuple(sorted(pair)))
+    return st.sampled_from(KINDS).flatmap(
+        lambda kind: st.builds(
+            Rule,
+            kind=st.just(kind),
+            towards=st.sampled_from(DIRECTIONS),
+            probability=st.integers(0, 1000).map(lambda share: share / 1000),
+            count=st.none() | whole,
+            after=spans,
+            **own.get(kind, {}),
+        )
+    )
