@@ -430,6 +430,20 @@ async def test_a_fault_of_ours_fails_the_task_and_keeps_the_worker(floor: Floor)
     assert floor.state("next") is TaskState.SUCCEEDED
 
 
+async def test_without_descriptors_of_our_own_a_task_waits_and_no_attempt_is_counted(floor: Floor) -> None:
+    worker = floor.worker()
+    worker.then = lambda call: call.fail(http1.OutOfResources("Cannot connect: too many open files."))
+    for name in ("t", "u"):
+        await floor.submit(name)
+    await floor.clock.advance(60)
+    assert {each.strikes for _, each in floor.store.waiting()} == {0}
+    # One try each half second, for whichever task: a queue of thousands must not be leased in circles.
+    assert 100 <= len(worker.all_calls) <= 130
+    worker.then = Call.ok
+    await floor.clock.advance(2)
+    assert (floor.state("t"), floor.state("u")) == (TaskState.SUCCEEDED, TaskState.SUCCEEDED)
+
+
 # ---- draining
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from yottabench.emulator.settings import Egress
 from yottabench.emulator.receivers import EgressRefused, allowed_address
+from yottabench.emulator.settings import Egress
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +41,11 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         (["fe80::1"], False, False),
         (["::ffff:10.0.0.1"], False, False),
         (["::ffff:127.0.0.1"], True, True),
+        (["64:ff9b::7f00:1"], False, False),  # translated, the loopback of somebody else
+        (["64:ff9b::a01:203"], False, False),
+        (["64:ff9b::5db8:d822"], False, True),
+        (["2002:a01:203::1"], False, False),
+        (["::10.1.2.3"], False, False),
         (["93.184.216.34", "10.1.2.3"], False, False),
         (["127.0.0.1", "10.1.2.3"], False, False),
     ],
@@ -93,7 +98,20 @@ async def test_an_address_is_not_looked_up(ip: str, reached: bool, monkeypatch: 
             await allowed_address(ip, 80, ())
 
 
-@pytest.mark.parametrize("ip", ["169.254.169.254", "::ffff:169.254.169.254", "169.254.170.2", "fd00:ec2::254"])
+@pytest.mark.parametrize(
+    "ip",
+    [
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "169.254.170.2",
+        "fd00:ec2::254",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "::ffff:0:169.254.169.254",
+        "::169.254.169.254",
+        "2002:a9fe:a9fe::",
+    ],
+)
 @pytest.mark.parametrize("egress", ["loopback", "public"])
 async def test_the_metadata_of_a_cloud_is_never_reached(names: dict[str, list[str]], ip: str, egress: Egress) -> None:
     names["there.example"] = ["93.184.216.34", ip]

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import errno
 import gc
 import itertools
 import socket
@@ -620,3 +621,17 @@ def test_an_answer_is_the_same_in_whatever_pieces_it_arrives(wire: bytes, cuts: 
     answer = asyncio.run(receive())
     assert (answer.status, answer.body, answer.header(b"X-A")) == (200, b"abcde", b"b")
     assert answer.header(b"X-I") is None
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_no_room_for_a_connection_here_says_nothing_about_the_peer(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> socket.socket:
+        raise OSError(number, "No room")
+
+    pool = Http1Pool("127.0.0.1", 9)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", refuse)
+        with pytest.raises(http1.OutOfResources, match="No room"):
+            await pool.request(b"GET", b"/", b"", b"", timeout_s=5, max_body_bytes=LIMIT)

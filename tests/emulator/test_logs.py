@@ -331,8 +331,8 @@ def test_damage_found_while_running_costs_the_old_lines_but_not_the_service(tmp_
     store.close()
     size = path.stat().st_size
     with path.open("r+b") as file:
-        file.seek(4096 * 3)
-        file.write(b"\xff" * (size - 4096 * 3))
+        file.seek(16_384 * 3)
+        file.write(b"\xff" * (size - 16_384 * 3))
     store = open_store(path, clock)
     with pytest.raises(sqlite3.DatabaseError):
         every_line(store)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.emulator.harness import ROOT, START_MS, Bench, Call, settle, submit_body
 from tests.spec.reading import validator
-from yottabench.emulator import limits, webhooks
+from yottabench.emulator import http1, limits, webhooks
 from yottabench.emulator.receivers import address_of, destination_of, target_of
 from yottabench.emulator.store.base import ClaimDelivery, StoreError
 from yottabench.emulator.webhooks import timestamp
@@ -596,6 +596,27 @@ async def test_worker_status_is_sent_again_as_results_are(bench: Bench) -> None:
     await bench.clock.advance(100_000)
     assert len(receiver.all_calls) == 2 * 4
     assert deliveries(bench) == [(3, 4)] * 2
+
+
+async def test_without_descriptors_of_our_own_a_result_waits_and_no_send_is_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "STORE_RETRY_MS", 0)
+    refusals = iter(range(20))
+
+    def then(call: Call) -> None:
+        if next(refusals, None) is None:
+            call.ok()
+        else:
+            call.fail(http1.OutOfResources("Cannot connect: too many open files."))
+
+    receiver = bench.network.receiver(then=then)
+    endpoint_id = await bench.endpoint()
+    task_id = await done(bench, endpoint_id)
+    await settle()
+    task = await bench.task(endpoint_id, task_id)
+    assert (task["deliveryStatus"], task["deliveryAttempts"]) == ("SUCCESS", 1)
+    assert len(receiver.all_calls) == 21
 
 
 # ---- secrets

@@ -7,41 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
-from typer.testing import CliRunner
 
 from tests.client.emulator import emulator, make_endpoint
-from yottabench.cli.app import build
+from tests.end_to_end.commands import COMMAND, Run, runner
 
 KEY = "command-line"
-COMMAND = [sys.executable, "-m", "yottabench"]
-
-
-@attrs.frozen
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one line of JSON that it printed."""
-        return json.loads(self.out)
-
-    @property
-    def lines(self) -> list[Any]:
-        """The lines of JSON that it printed."""
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +44,7 @@ def environment(url: str) -> dict[str, str]:
 def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process."""
     monkeypatch.delenv("YOTTA_ENDPOINT_ID", raising=False)
-
-    def call(*arguments: str, stdin: str | None = None, **more: str) -> Done:
-        done = CliRunner().invoke(build(), arguments, input=stdin, env={**environment, **more})
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Done(done.exit_code, done.stdout, done.stderr)
-
-    return call
+    return runner(environment)
 
 
 # ---- endpoints and workers
@@ -180,10 +148,7 @@ def test_each_kind_of_end_has_its_exit_code(run: Run, url: str, queue_only: str)
 
 def test_a_missing_key_and_a_wrong_one_are_told_apart(run: Run, tmp_path: Path) -> None:
     done = run("endpoints", "list", "--base-url", "http://example.test", YOTTA_API_KEY="")
-    assert (done.code, done.err) == (
-        2,
-        "No API key. Give api_key=... or set the environment variable YOTTA_API_KEY.\n",
-    )
+    assert (done.code, done.err.startswith("No API key. Set the environment variable YOTTA_API_KEY")) == (2, True)
     keys = tmp_path / "keys"
     keys.write_text("the-right-key\n")
     with emulator("--keys-file", str(keys)) as url:
@@ -327,31 +292,7 @@ def test_an_interrupted_batch_goes_on_with_the_same_command(
     assert all(ids.get(result["index"], result["taskId"]) == result["taskId"] for result in done.lines)
 
 
-# ---- doctor and the rest
-
-
-def test_the_doctor_finds_a_good_deployment_good(run: Run, endpoint: str) -> None:
-    done = run("doctor", "--endpoint-id", endpoint, "--json")
-    states = {finding["check"]: finding["state"] for finding in done.json}
-    assert done.code == 0
-    assert (states["target"], states["clock"], states["endpoint"], states["document"]) == ("ok",) * 4
-    assert "fail" not in run("doctor").out
-
-
-def test_the_doctor_says_what_is_wrong_with_a_deployment(
-    run: Run, queue_only: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = run("doctor", "--base-url", "http://127.0.0.1:1")
-    assert (done.code, "yottabench serve" in done.out) == (1, True)
-    done = run("doctor", "--endpoint-id", queue_only)
-    assert (done.code, "has no running worker" in done.out) == (1, True)
-    assert run("doctor", "--endpoint-id", "1").code == 1
-    done = run("doctor", "--base-url", "https://example.test", YOTTA_API_KEY="")
-    assert (done.code, "YOTTA_API_KEY is not set" in done.out) == (1, True)
-    real = time.time
-    monkeypatch.setattr("yottabench.cli.doctor.time.time", lambda: real() + 1000)
-    done = run("doctor")
-    assert (done.code, "ahead of the service's" in done.out) == (1, True)
+# ---- the rest
 
 
 def test_output_that_nobody_reads_any_more_is_no_error(environment: dict[str, str], run: Run, url: str) -> None:
@@ -372,7 +313,7 @@ def test_output_that_nobody_reads_any_more_is_no_error(environment: dict[str, st
 def test_colours_are_for_terminals_only(environment: dict[str, str], queue_only: str) -> None:
     env = {**os.environ, **environment}
     del env["NO_COLOR"]
-    for arguments in (["tasks", "get", queue_only, "nobody"], ["doctor"], ["endpoints", "list"]):
+    for arguments in (["tasks", "get", queue_only, "nobody"], ["endpoints", "list"]):
         done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=env, check=False)
         assert "\x1b" not in done.stdout + done.stderr
 

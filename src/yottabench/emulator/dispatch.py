@@ -233,6 +233,11 @@ class Dispatcher:
             self._pump()
 
     async def _run(self, task: ReadyTask, worker: ReadyWorker) -> None:
+        if not worker.accepting:  # it went a moment ago: the task must not lose an attempt to it
+            self._ready.put_back(task)
+            self._release(worker)
+            self._pump()
+            return
         deadline_ms = self._clock.now_ms() + int(self._settings.worker_timeout_s * 1000)
         try:
             leased = await self._lease(task, worker, deadline_ms)
@@ -249,7 +254,8 @@ class Dispatcher:
         end = await self._call(task, worker, deadline_ms)
         missed = isinstance(end, Returned) and not end.ours
         worker.misses = worker.misses + 1 if missed else 0
-        self._release(worker, _wait_ms(worker.misses))
+        # What was our fault will be again at once, with this task or another.
+        self._release(worker, STORE_RETRY_MS if isinstance(end, Returned) and end.ours else _wait_ms(worker.misses))
         if isinstance(end, Ended):
             await self._finish(task, end)
         else:
@@ -278,10 +284,11 @@ class Dispatcher:
             return _failed(f"Worker {worker.id} answered with more than {OUTPUT_MAX_BYTES} bytes.")
         except http1.BadAnswer as error:
             return _failed(f"Worker {worker.id} sent an answer that is not HTTP: {error}")
+        except (http1.OutOfResources, StoreError) as error:
+            _log.error("A task cannot be sent now. %s", error)
+            return Returned(str(error), ours=True, wait_ms=STORE_RETRY_MS)
         except http1.Http1Error as error:
             return Returned(str(error))
-        except StoreError as error:
-            return Returned(str(error), ours=True)
         except TimeoutError:
             return Returned(f"Worker {worker.id} gave no complete answer before its lease ended.")
         except Exception as error:

@@ -64,6 +64,15 @@ class Rule:
         self.fired += 1
         return True
 
+    def refusal(self) -> ApiError:
+        """What a rule of the kind error answers."""
+        return ApiError(
+            self.code if self.code is not None else _CODES.get(self.status, Code.SYSTEM_ERROR),
+            f"Fault {self.id} answers so. DELETE /_emulator/faults/{self.id} lifts it.",
+            http_status=self.status,
+            retry_after_s=self.retry_after_s,
+        )
+
     def garbage(self) -> bytes:
         """Bytes that are no JSON and no UTF-8."""
         return b"\xff" + self._chance.randbytes(_GARBAGE_BYTES - 1)
@@ -114,13 +123,7 @@ class Faults:
 
     async def answer(self, operation: str, endpoint: str, namespace: str, run: Callable[[], Awaitable[T]]) -> T:
         """An answer of the API. Raises ApiError or BrokenAnswer when a rule says so."""
-        rule = await self._struck(
-            lambda rule: (
-                rule.operation in {operation, ANY}
-                and rule.endpoint in {None, endpoint}
-                and rule.namespace in {None, namespace}
-            )
-        )
+        rule = await self.met(operation, endpoint, namespace)
         if rule is None:
             return await run()
         if rule.takes_effect:
@@ -128,12 +131,16 @@ class Faults:
                 await run()
         if rule.kind != "error":
             raise BrokenAnswer(rule)
-        code = rule.code if rule.code is not None else _CODES.get(rule.status, Code.SYSTEM_ERROR)
-        raise ApiError(
-            code,
-            f"Fault {rule.id} answers so. DELETE /_emulator/faults/{rule.id} lifts it.",
-            http_status=rule.status,
-            retry_after_s=rule.retry_after_s,
+        raise rule.refusal()
+
+    async def met(self, operation: str, endpoint: str, namespace: str) -> Rule | None:
+        """The rule that decides about a request, after those that only make it wait; None: it is to be answered."""
+        return await self._struck(
+            lambda rule: (
+                rule.operation in {operation, ANY}
+                and rule.endpoint in {None, endpoint}
+                and rule.namespace in {None, namespace}
+            )
         )
 
     async def call(

@@ -1,6 +1,7 @@
 """The gateway of ALB endpoints: streams HTTP to whichever ready worker has the fewest requests in its hands."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import re
@@ -13,14 +14,19 @@ import attrs
 from yottabench.emulator import http1
 from yottabench.emulator.codes import ApiError, Code, endpoint_not_found
 from yottabench.emulator.endpoints import Endpoint
+from yottabench.emulator.faults import Faults, Rule
+from yottabench.emulator.gateway_tunnel import asked_protocol, pass_both_ways, switch_head
+from yottabench.emulator.guard import Tunnel
 from yottabench.emulator.http1_stream import Upstream
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.stats import Stats
-from yottabench.emulator.wire import Receive, Scope, Send, send_error
+from yottabench.emulator.wire import Receive, Scope, Send, break_off, send_error
 from yottabench.emulator.workers import Worker
 
 _log = logging.getLogger("yottabench.gateway")
 
+FAULT_OPERATION = "gateway"  # what rules of faults call a request that the gateway takes
+_LAST_BYTES_S = 5.0
 _PREFIX = b"/_gateway/"
 _BEARER = re.compile(rb"bearer +(\S+)\s*", re.IGNORECASE)
 # They belong to one connection and end with it.
@@ -90,6 +96,7 @@ class _Request:
     headers: list[tuple[bytes, bytes]] = attrs.field(repr=False)
     has_body: bool
     chunked: bool
+    may_switch: bool  # it asks to speak another protocol from there on
 
 
 class Gateway:
@@ -97,14 +104,17 @@ class Gateway:
 
     An endpoint is named by the path, `/_gateway/<id>/...`, or by the host, `<id>.localhost` (`gateway_domain`
     replaces `localhost`). Bodies pass in both directions piece by piece, at the pace of the slower side; nothing is
-    kept. Whoever is refused gets the envelope.
+    kept. A WebSocket passes once the worker has agreed to it. Whoever is refused gets the envelope.
     """
 
-    def __init__(self, settings: Settings, endpoints: Mapping[int, Endpoint], stats: Stats, inner: Inner) -> None:
+    def __init__(
+        self, settings: Settings, endpoints: Mapping[int, Endpoint], stats: Stats, faults: Faults, inner: Inner
+    ) -> None:
         self._silence_s = settings.gateway_timeout_s
         self._suffix = b"." + (settings.gateway_domain or "localhost").partition(":")[0].lower().encode("idna")
         self._endpoints = endpoints
         self._stats = stats
+        self._faults = faults
         self._inner = inner
         self._turns = itertools.count(1)
 
@@ -119,7 +129,14 @@ class Gateway:
         try:
             key = _key(scope["headers"])
             endpoint = self._endpoint(target, key)
-            await self._serve(endpoint, _request(scope, target, key), scope, receive, send)
+            request = _request(scope, target, key)
+            rule = None
+            if self._faults.armed:
+                rule = await self._faults.met(FAULT_OPERATION, target.endpoint_id, endpoint.record.namespace)
+            if rule is None:
+                await self._serve(endpoint, request, scope, receive, send)
+            else:
+                await self._fail(rule, endpoint, request, scope, receive, send)
         except ApiError as error:
             self._stats.add("gateway_refusals")
             await send_error(send, error)
@@ -157,6 +174,16 @@ class Gateway:
 
     # ---- one request
 
+    async def _fail(
+        self, rule: Rule, endpoint: Endpoint, request: _Request, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if rule.takes_effect:
+            with contextlib.suppress(ApiError):
+                await self._serve(endpoint, attrs.evolve(request, may_switch=False), scope, receive, _to_nobody)
+        if rule.kind == "error":
+            raise rule.refusal()
+        await break_off(rule, scope, receive, send)
+
     async def _serve(self, endpoint: Endpoint, request: _Request, scope: Scope, receive: Receive, send: Send) -> None:
         self._stats.add("gateway_requests")
         tried: set[int] = set()
@@ -165,7 +192,7 @@ class Gateway:
             worker = self._choose(endpoint, tried)
             with worker.request() as pool:
                 try:
-                    upstream = await pool.lend(self._silence_s, fresh=fresh)
+                    upstream = await pool.lend(self._silence_s, fresh=fresh or request.may_switch)
                 except http1.ConnectFailed as error:
                     # It certainly had nothing of the request, so another may have it.
                     tried.add(worker.record.id)
@@ -210,6 +237,7 @@ class _Passage:
         self._receive = receive
         self._send = send
         self._slow_client = False
+        self._tunnel: Tunnel | None = None
         self.started = False  # the client has the beginning of an answer
 
     async def ends(self) -> bool:
@@ -230,7 +258,11 @@ class _Passage:
     async def _go(self) -> None:
         request = self._request
         head = self._upstream.send_head(
-            request.method.encode(), request.target, request.headers, chunked=request.chunked
+            request.method.encode(),
+            request.target,
+            request.headers,
+            chunked=request.chunked,
+            may_switch=request.may_switch,
         )
         alive = await _survives(head)
         up = asyncio.create_task(self._pass_up(alive))
@@ -239,6 +271,10 @@ class _Passage:
             await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
             # Whichever ended: the answer, or the way up because the client is gone or the worker does not read.
             (down if down.done() else up).result()
+            if self._tunnel is not None:
+                await asyncio.wait([up], timeout=_LAST_BYTES_S)  # until the client has what was on its way
+                self._tunnel.abort()
+                await asyncio.wait([up])
         finally:
             up.cancel()
             down.cancel()
@@ -273,6 +309,12 @@ class _Passage:
 
     async def _pass_down(self) -> None:
         head = await self._upstream.head()
+        if head.status == 101:
+            self.started = True
+            tunnel = self._scope["extensions"]["yottabench.tunnel"]["open"](switch_head(head.headers))
+            self._tunnel = tunnel
+            await pass_both_ways(tunnel, self._upstream, self._silence_s)
+            return
         if not 200 <= head.status <= 599:
             raise http1.BadAnswer(f"The worker answered with status {head.status}, which HTTP does not have.")
         self.started = True
@@ -282,6 +324,10 @@ class _Passage:
             async for piece in pieces:
                 await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
+
+
+async def _to_nobody(event: dict[str, Any]) -> None:
+    pass
 
 
 async def _survives(sending: Any) -> bool:
@@ -343,13 +389,21 @@ def _request(scope: Scope, target: _Target, key: _Key) -> _Request:
         headers.append((b"x-forwarded-for", b", ".join(hops)))
     if target.prefix:
         headers.append((b"x-forwarded-prefix", target.prefix))
+    has_body = chunked or (b"content-length" in names and dict(sent)[b"content-length"] != b"0")
+    may_switch = False
+    if scope["method"] == "GET" and not has_body and "yottabench.tunnel" in scope.get("extensions", {}):
+        protocol = asked_protocol(sent)
+        if protocol is not None:
+            may_switch = True
+            headers += [(b"connection", b"Upgrade"), (b"upgrade", protocol)]
     query: bytes = scope["query_string"]
     return _Request(
         method=scope["method"],
         target=target.path + (b"?" + query if query else b""),
         headers=headers,
-        has_body=chunked or (b"content-length" in names and dict(sent)[b"content-length"] != b"0"),
+        has_body=has_body,
         chunked=chunked,
+        may_switch=may_switch,
     )
 
 

@@ -7,12 +7,40 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from yottabench.emulator.codes import Code
 from yottabench.emulator.limits import BODY_DEADLINE_S, HEADER_DEADLINE_S, HEADER_MAX_BYTES, HEADER_MAX_COUNT
 
 _SWEEP_S = 0.5
+_PIECE_MAX_BYTES = 64 * 1024
+
+
+class Tunnel:
+    """A connection whose client and its peer speak a protocol of their own from here on."""
+
+    def __init__(self, reader: asyncio.StreamReader, protocol: "GuardedProtocol") -> None:
+        self._reader = reader
+        self._protocol = protocol
+
+    async def read(self) -> bytes:
+        """What the client sent next; nothing when it is gone."""
+        return await self._reader.read(_PIECE_MAX_BYTES)
+
+    async def write(self, data: bytes) -> None:
+        """Send it; returns when the client is ready for more."""
+        if not self._protocol.transport.is_closing():
+            self._protocol.transport.write(data)
+            await self._protocol.flow.drain()
+
+    def close(self) -> None:
+        """End the connection once what was written is sent."""
+        self._protocol.transport.close()
+
+    def abort(self) -> None:
+        """End the connection now."""
+        self._protocol.transport.abort()
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -20,6 +48,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     deadline_s: float | None = None
     _header_bytes = 0
+    _behind_upgrade: asyncio.StreamReader | None = None  # what follows a request that asked for another protocol
+    _tunnel: Tunnel | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's own
         super().connection_made(transport)
@@ -27,8 +57,31 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         # After a refusal the rest of what was sent is of no interest, but may still come in.
-        if not self.transport.is_closing():
-            super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._behind_upgrade is not None:
+            self._behind_upgrade.feed_data(data)
+            return
+        self._unset_keepalive_if_required()
+        assert self.parser is not None
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._behind_upgrade = asyncio.StreamReader(_PIECE_MAX_BYTES, self.loop)
+            self._behind_upgrade.set_transport(self.transport)
+            self._behind_upgrade.feed_data(data[upgrade.args[0] :])
+        except HttpParserError:
+            self.send_400_response("")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._behind_upgrade is not None:
+            self._behind_upgrade.feed_eof()
+
+    def shutdown(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.close()
+        super().shutdown()
 
     def on_message_begin(self) -> None:
         self.deadline_s = self.loop.time() + HEADER_DEADLINE_S
@@ -52,11 +105,25 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.deadline_s = self.loop.time() + BODY_DEADLINE_S
-        self.scope["extensions"] = {
+        extensions: dict[str, Any] = {
             "yottabench.body_deadline": {"lift": self._lift_deadline},
             "yottabench.connection": {"reset": self._reset},
         }
+        assert self.parser is not None
+        asks_for_another = self.parser.should_upgrade()
+        if asks_for_another:
+            extensions["yottabench.tunnel"] = {"open": self._open_tunnel}
+        self.scope["extensions"] = extensions
         super().on_headers_complete()
+        if asks_for_another:
+            self.cycle.keep_alive = False  # what follows is not read as HTTP, whatever the answer is
+
+    def _open_tunnel(self, head: bytes) -> Tunnel:
+        """Answer with `head` instead of what ASGI would send; the caller ends the connection."""
+        assert self._behind_upgrade is not None
+        self.transport.write(head)
+        self._tunnel = Tunnel(self._behind_upgrade, self)
+        return self._tunnel
 
     def _lift_deadline(self) -> None:
         self.deadline_s = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,7 @@ HEADER_MAX_BYTES = 64 * 1024
 _CHUNK_FRAMING_BYTES = 64
 # Node and uvicorn close an idle connection after 5 s; giving it up first avoids the race of sending into a closing one.
 IDLE_TIMEOUT_S = 4.0
+_OUT_OF_RESOURCES = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 
 
 class Http1Error(Exception):
@@ -27,6 +29,10 @@ class Http1Error(Exception):
 
 class ConnectFailed(Http1Error):
     """No connection, so the peer certainly never had the request."""
+
+
+class OutOfResources(ConnectFailed):
+    """No connection because this process or machine has no room for one: it says nothing about the peer."""
 
 
 class ConnectionLost(Http1Error):
@@ -411,7 +417,8 @@ class Http1Pool:
         except TimeoutError:
             raise ConnectFailed(f"{self._peer} did not accept a connection within {timeout_s:g} s.") from None
         except (OSError, UnicodeError) as error:
-            raise ConnectFailed(f"Cannot connect to {self._peer}: {error}.") from error
+            kind = OutOfResources if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES else ConnectFailed
+            raise kind(f"Cannot connect to {self._peer}: {error}.") from error
 
     async def _open(self) -> _Connection:
         loop = asyncio.get_running_loop()

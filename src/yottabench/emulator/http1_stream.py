@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Sequence
@@ -23,6 +24,8 @@ from yottabench.emulator.http1 import (
 # Read at most so much at once; the transport stops reading when twice as much waits, so a slow client holds its worker.
 _PIECE_MAX_BYTES = 64 * 1024
 
+_LAST_BYTES_S = 2.0
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -36,9 +39,12 @@ class Head(msgspec.Struct, frozen=True):
 class _Answer:
     """What the parser has found of one answer."""
 
-    def __init__(self, *, bodiless: bool) -> None:
+    def __init__(self, *, bodiless: bool, may_switch: bool = False) -> None:
         self._parser = HttpResponseParser(self)
         self._bodiless = bodiless
+        self._may_switch = may_switch
+        self._switching: list[tuple[bytes, bytes]] = []
+        self.behind: bytes = b""  # what came behind the head of an answer that switched protocols
         self._headers: list[tuple[bytes, bytes]] = []
         self._framed = False
         self._until_close = False
@@ -54,7 +60,11 @@ class _Answer:
         self.raw_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except HttpParserUpgrade:
+        except HttpParserUpgrade as upgrade:
+            if self._may_switch:
+                self.head = Head(101, self._switching)
+                self.behind = data[upgrade.args[0] :]
+                return
             self.refused = "switched protocols, which was not asked for"
         except HttpParserError as error:
             self.refused = f"did not answer in HTTP/1.x: {error}"
@@ -87,7 +97,7 @@ class _Answer:
         if self.complete:
             return
         if 100 <= status < 200:
-            self._headers = []
+            self._switching, self._headers = self._headers, []
             return
         self.head = Head(status, self._headers)
         if self._bodiless:
@@ -124,10 +134,13 @@ class Upstream:
         self._answer = _Answer(bodiless=False)
         self._peer = pool.peer
 
-    async def send_head(self, method: bytes, target: bytes, headers: Headers, *, chunked: bool) -> None:
+    async def send_head(
+        self, method: bytes, target: bytes, headers: Headers, *, chunked: bool, may_switch: bool = False
+    ) -> None:
         """Send what the request begins with; `headers` whole, Host included. `chunked`: frame the body in chunks.
 
-        Without it the body is what a Content-Length among the headers says, or none.
+        Without it the body is what a Content-Length among the headers says, or none. `may_switch`: the headers ask for
+        another protocol, and a head with status 101 says that it is spoken from there on; see `read_raw`.
         Raises ValueError for what would break the framing.
         """
         if not target or any(byte in target for byte in b" \r\n"):
@@ -138,7 +151,7 @@ class Upstream:
         if chunked:
             lines.append(b"Transfer-Encoding: chunked\r\n")
         self._chunked = chunked
-        self._answer = _Answer(bodiless=method == b"HEAD")
+        self._answer = _Answer(bodiless=method == b"HEAD", may_switch=may_switch)
         await self._write(b"".join((method, b" ", target, b" HTTP/1.1\r\n", *lines, b"\r\n")))
 
     async def send_body(self, data: bytes) -> None:
@@ -179,6 +192,27 @@ class Upstream:
             if self._answer.complete:
                 return
             await self._read()
+
+    async def read_raw(self) -> bytes:
+        """After a switch of protocols: what the peer sent next; nothing when it has ended."""
+        behind, self._answer.behind = self._answer.behind, b""
+        if behind:
+            return behind
+        try:
+            return await self._streams.reader.read(_PIECE_MAX_BYTES)
+        except OSError:
+            return b""
+
+    async def write_raw(self, data: bytes) -> None:
+        """After a switch of protocols: send it. Raises the errors of http1."""
+        await self._write(data)
+
+    async def end_raw(self) -> None:
+        """After a switch of protocols: close once what was written is sent, or when the peer does not read."""
+        self._streams.writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST_BYTES_S):
+                await self._streams.writer.wait_closed()
 
     async def _read(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -22,12 +22,16 @@ _WAITING_MAX_LINES = 50_000
 _WAITING_MAX_CHARS = 16 * 1024 * 1024
 # Lines are not acknowledged, so the first of a batch may wait for company: it saves a transaction per line.
 _LINGER_S = 0.05
+_PORTION_CHARS = 1024 * 1024  # written in one transaction
 # One statement for many lines: each statement gives up the interpreter's lock, and gets it back late under load.
 _ROWS_PER_INSERT = 128
 # What a line costs besides its text: keys, record header, its share of the page.
 _LINE_OVERHEAD_BYTES = 24
 # A full log gives up a tenth at once, or each new line would cost a search for the oldest one.
 _SHRINK_TO = 0.9
+# In pages of the usual 4 KB each line above 1 KB takes a whole one besides its place.
+_PAGE_BYTES = 16 * 1024
+_CHECKPOINT_PAGES = 256
 # The log of the database itself is cut back to this after it was copied, and freed pages go back in such portions.
 _WAL_KEEP_BYTES = 16 * 1024 * 1024
 _VACUUM_PAGES = 10_000
@@ -108,14 +112,16 @@ class _Stream:
         self.waiting.append((self.last_ms, self.last_offset, line))
 
 
+_Batch = list[tuple[_Stream, list[tuple[int, int, str]]]]
+
+
 class LogStore:
     """The logs of all workers, in a file that only this object may have open.
 
     Bounded in every direction: per worker `max_bytes_per_worker` (oldest lines go first), in all `max_bytes` (the
     oldest lines of whoever has most go first), in age `retention_ms` (at each `purge`), in memory by what may wait for
-    the writer. Lines are not synced to the disk: a crash of this process
-    may lose the last 0.1 s of them, a power cut all; a file that it left unreadable is put aside and begun anew.
-    Usable from any thread.
+    the writer. Lines are not synced to the disk: a crash of this process may lose the last 0.1 s of them, a power cut
+    all; a file that it left unreadable is put aside and begun anew. Usable from any thread.
     """
 
     def __init__(
@@ -291,9 +297,11 @@ class LogStore:
         return self._prepared(self._connect())
 
     def _prepared(self, connection: sqlite3.Connection) -> sqlite3.Connection:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEEP_BYTES}")
         connection.executescript(_SCHEMA)
         rows = connection.execute("SELECT key, worker_id, last_ms, last_offset, bytes FROM workers ORDER BY key")
@@ -343,8 +351,8 @@ class LogStore:
                 break
         self._end()
 
-    def _take(self) -> list[tuple[_Stream, list[tuple[int, int, str]]]]:
-        batch: list[tuple[_Stream, list[tuple[int, int, str]]]] = []
+    def _take(self) -> _Batch:
+        batch: _Batch = []
         for stream in self._dirty:
             if stream.dropped:
                 stream.put(stream.last_ms, f"[{stream.dropped} lines dropped: written faster than they can be kept]")
@@ -355,22 +363,21 @@ class LogStore:
         self._waiting_chars = 0
         return batch
 
-    def _write(self, batch: list[tuple[_Stream, list[tuple[int, int, str]]]]) -> None:
-        try:
-            self._insert(batch)
-        except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                self._writer.execute("ROLLBACK")
-            with self._lock:
-                for stream, lines in batch:
-                    stream.dropped += len(lines)
-            if _is_unreadable(error):
-                with contextlib.suppress(sqlite3.Error, OSError):
-                    self._begin_anew(self._generation)
+    def _write(self, batch: _Batch) -> None:
+        for portion in _portions(batch):
+            try:
+                self._insert(portion)
+            except sqlite3.Error as error:
+                with contextlib.suppress(sqlite3.Error):
+                    self._writer.execute("ROLLBACK")
+                with self._lock:
+                    for stream, lines in portion:
+                        stream.dropped += len(lines)
+                if _is_unreadable(error):
+                    with contextlib.suppress(sqlite3.Error, OSError):
+                        self._begin_anew(self._generation)
 
-    def _insert(self, batch: list[tuple[_Stream, list[tuple[int, int, str]]]]) -> None:
-        if not batch:
-            return
+    def _insert(self, batch: _Batch) -> None:
         rows = [
             (stream.key, ms, offset, line.encode("utf-8", "replace"))
             for stream, lines in batch
@@ -465,6 +472,23 @@ class LogStore:
             answer.set_exception(RuntimeError("The log store is closed."))
         for connection in (*readers, self._writer):
             connection.close()
+
+
+def _portions(batch: _Batch) -> Iterator[_Batch]:
+    """The same lines in batches of about `_PORTION_CHARS`, so that room is made before a flood has taken too much."""
+    portion: _Batch = []
+    size = 0
+    for stream, lines in batch:
+        first = 0
+        for last, (_, _, line) in enumerate(lines, 1):
+            size += len(line)
+            if size >= _PORTION_CHARS:
+                yield [*portion, (stream, lines[first:last])]
+                portion, size, first = [], 0, last
+        if first < len(lines):
+            portion.append((stream, lines[first:]))
+    if portion:
+        yield portion
 
 
 def _is_unreadable(error: sqlite3.Error) -> bool:

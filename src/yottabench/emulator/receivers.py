@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from yottabench.emulator import http1
@@ -70,13 +71,14 @@ async def allowed_address(host: str, port: int, allowed: tuple[str, ...], egress
     else:
         ips = await _looked_up(host, port)
     addresses = [_unmapped(ip) for ip in ips]
-    if any(address in _METADATA for address in addresses):
+    behind = [other for address in addresses for other in _behind(address)]
+    if any(address in _METADATA for address in (*addresses, *behind)):
         raise EgressRefused(f"{host} is an address of a cloud's metadata service, which no webhook may reach.")
     if host in allowed or all(address.is_loopback for address in addresses):
         return ips[0]
     if egress == "loopback":
         raise _not_loopback(host)
-    if not all(address.is_global for address in addresses):
+    if not all(address.is_global for address in (*addresses, *behind)):
         raise EgressRefused(f"{host} has an address that is not public. Allow it with --webhook-allow {host}.")
     return ips[0]
 
@@ -109,3 +111,18 @@ def _unmapped(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     address = ipaddress.ip_address(ip.split("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+# IPv6 addresses that somebody on the way may turn into the IPv4 address in their last four bytes: RFC 6052, 8215, 2765.
+_TRANSLATED = tuple(
+    ipaddress.IPv6Network(net) for net in ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")
+)
+
+
+def _behind(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Iterator[ipaddress.IPv4Address]:
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback:
+        return
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if any(address in network for network in _TRANSLATED):
+        yield ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)

@@ -254,7 +254,8 @@ def _expose(fields: Fields) -> Expose:
 def _webhook(fields: Fields) -> str:
     url = fields.text("webhook", limits.WEBHOOK_MAX_CHARS, _WEBHOOK_HINT)
     if not is_webhook(url):
-        raise invalid("webhook", f"must not be {shown(url)}", _WEBHOOK_HINT)
+        # Not shown: user names, paths and queries of webhooks hold secrets.
+        raise invalid("webhook", "is no URL that webhooks are sent to", _WEBHOOK_HINT)
     return url
 
 

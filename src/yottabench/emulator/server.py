@@ -27,7 +27,7 @@ from yottabench.emulator.drivers.choice import DriverError, make_drivers
 from yottabench.emulator.drivers.sim import SimDriver
 from yottabench.emulator.endpoints import Services
 from yottabench.emulator.faults import Faults
-from yottabench.emulator.gateway import Gateway
+from yottabench.emulator.gateway import FAULT_OPERATION, Gateway
 from yottabench.emulator.guard import GuardedProtocol, sweep
 from yottabench.emulator.hosts import Application, HostCheck, LocalNames
 from yottabench.emulator.limits import LOG_BYTES_PER_WORKER
@@ -92,7 +92,7 @@ class Emulator:
         self.retention = Retention(settings, self._clock, self._writer, self._logs, stats)
         self.control = Control(self._parts())
         self._wire = Wire(settings, self._api, self.control)
-        self.application = Gateway(settings, self._api.endpoints, stats, self._wire)
+        self.application = Gateway(settings, self._api.endpoints, stats, self.faults, self._wire)
 
     def _open_logs(self, path: Path) -> LogStore:
         try:
@@ -135,7 +135,7 @@ class Emulator:
                 answers=lambda: self._wire.answers,
                 ahead_ms=lambda: self._clock.ahead_ms,
             ),
-            operations=self._api.operations,
+            operations=self._api.operations | {FAULT_OPERATION},
             access=Access(self._settings.control_key, self._names),
         )
 

@@ -293,6 +293,10 @@ class _Destination:
         except EgressRefused as error:
             _log.warning("A webhook to %s was not sent: %s", host, error)
             return str(error)
+        except http1.OutOfResources as error:  # no fault of the receiver, and none of its few retries
+            _log.error("No webhook can be sent now. %s", error)
+            await asyncio.sleep(STORE_RETRY_MS / 1000)
+            return await self.post(delivery, body, now_s)
         except http1.Http1Error as error:
             return str(error)
         if 200 <= answer.status < 300:

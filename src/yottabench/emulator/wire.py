@@ -87,7 +87,7 @@ class Wire:
                 return
             body = b"".join((_SUCCESS, _encode(data), b"}"))
         except BrokenAnswer as broken:
-            await _break(broken.rule, scope, receive, send)
+            await break_off(broken.rule, scope, receive, send)
             return
         except ApiError as error:
             refused = error
@@ -186,7 +186,8 @@ def _read_headers(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, int | None
     return key, length
 
 
-async def _break(rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+async def break_off(rule: Rule, scope: Scope, receive: Receive, send: Send) -> None:
+    """Give the client what a fault of the kind reset, drop or garbage leaves of an answer."""
     if rule.kind == "garbage":
         await _send_body(send, 200, [(b"content-type", b"application/json")], rule.garbage())
         return

@@ -6,6 +6,8 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Generator
 
+import msgspec
+
 from yottabench.emulator import http1
 from yottabench.emulator.dispatch import Dispatcher, ReadyWorker, WorkerCaller
 from yottabench.emulator.drivers.base import Driver, LogLine, RunningWorker, WorkerSpec, WorkerStartError
@@ -87,6 +89,7 @@ class Worker:
         self._driver = driver
         self._dispatcher = dispatcher
         self._save = save
+        self._saving = asyncio.Lock()
         self._past_faults = past_faults
         self.place = place
         self._starting: asyncio.Future[RunningWorker] | None = None
@@ -211,7 +214,9 @@ class Worker:
         previous = self.record.status
         self.record.status = status
         self.record.updated_ms = now_ms
-        await self._save(self.record, previous)
+        now = msgspec.structs.replace(self.record)
+        async with self._saving:  # one that a full disk holds up must not overwrite the next
+            await self._save(now, previous)
 
     async def _end(self, reason: str, now_ms: int) -> None:
         self.place.release()
