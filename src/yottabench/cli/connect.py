@@ -128,7 +128,8 @@ def usage_error(error: typer.TyperException, as_json: bool) -> int:
     if type(error).__name__ != "NoArgsIsHelpError":
         _noted(as_json)
         path = getattr(getattr(error, "ctx", None), "command_path", "yottabench")
-        say_error(f"{error.format_message().rstrip('.')}. See: {path} --help", KINDS[EXIT_USAGE])
+        what = error.format_message()
+        say_error(f"{what}{'' if what.endswith(('.', '?')) else '.'} See: {path} --help", KINDS[EXIT_USAGE])
     return error.exit_code
 
 

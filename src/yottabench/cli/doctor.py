@@ -1,44 +1,21 @@
 """`yottabench doctor`: says what of this installation, or of the deployment it talks to, does not work."""
 
-import importlib.util
 import os
-import platform
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 import typer
 
-import yottabench
-from yottabench.cli.connect import EXIT_FAILED, AsJson, BaseUrl, is_local, print_json
+from yottabench.cli.connect import EXIT_FAILED, KEY_HINT, AsJson, BaseUrl, is_local, print_json
+from yottabench.cli.doctor_installation import Finding, installation, looked
 
 if TYPE_CHECKING:
     from yottabench.client import Client
 
-# What each extra brings, by the names that Python imports; locust is only looked for: importing it patches the process.
-EXTRAS = {
-    "emulator": ("httptools", "msgspec", "uvicorn", "yaml"),
-    "load": ("locust", "orjson", "hdrh"),
-    "aio": ("aiohttp",),
-    "otel": ("opentelemetry",),
-    "docker": ("docker",),
-}
 SKEW_S = 60.0  # beyond it, webhook signatures and certificates begin to fail
 ANSWER_S = 10.0
-
-State = Literal["ok", "fail", "note"]
-
-
-@attrs.frozen
-class Finding:
-    """One thing that was looked at."""
-
-    check: str
-    state: State
-    detail: str
 
 
 def doctor(
@@ -66,57 +43,8 @@ def _say(finding: Finding) -> None:
 
 
 def _all(base_url: str | None, endpoint_id: str | None) -> Iterator[Finding]:
-    yield _python()
-    for extra, modules in EXTRAS.items():
-        yield _extra(extra, modules)
-    yield _looked("document", _document)
-    yield _looked("data directory", _data_directory)
-    yield _loopback()
+    yield from installation()
     yield from _target(base_url, endpoint_id)
-
-
-def _looked(check: str, look: Callable[[], str]) -> Finding:
-    """What a look finds: its text, or why it failed."""
-    try:
-        return Finding(check, "ok", look())
-    except Exception as error:
-        return Finding(check, "fail", " ".join(str(error).split()) or type(error).__name__)
-
-
-def _python() -> Finding:
-    text = f"yottabench {yottabench.__version__} on Python {platform.python_version()}, {platform.system()}"
-    return Finding("python", "ok", text)
-
-
-def _extra(extra: str, modules: tuple[str, ...]) -> Finding:
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if not missing:
-        return Finding(f"extra {extra}", "ok", ", ".join(modules))
-    hint = f"pip install 'yottabench[{extra}]'"
-    return Finding(f"extra {extra}", "note", f"{', '.join(missing)} not installed; if you want it: {hint}")
-
-
-def _document() -> str:
-    from yottabench.spec import spec_text
-
-    return f"openapi/serverless.yaml, {len(spec_text().splitlines())} lines"
-
-
-def _data_directory() -> str:
-    import platformdirs
-
-    folder = platformdirs.user_data_path("yottabench", appauthor=False)
-    existing = next(one for one in (folder, *folder.parents) if one.exists())
-    with tempfile.TemporaryFile(dir=existing):
-        return f"{folder} can be written"
-
-
-def _loopback() -> Finding:
-    try:
-        socket.create_server(("127.0.0.2", 0)).close()
-    except OSError:
-        return Finding("loopback addresses", "note", "only 127.0.0.1: the emulator maps workers' ports to free ones")
-    return Finding("loopback addresses", "ok", "127.x.y.z: the emulator's workers have addresses of their own")
 
 
 # ---- the deployment
@@ -129,7 +57,7 @@ def _target(base_url: str | None, endpoint_id: str | None) -> Iterator[Finding]:
     address = base_url or "https://api.yottalabs.ai"
     key = os.environ.get("YOTTA_API_KEY") or (LOCAL_KEY if is_local(address) else "")
     if not key:
-        yield Finding("api key", "fail", "YOTTA_API_KEY is not set. Set it to the key of your account.")
+        yield Finding("api key", "fail", f"There is none. Set {KEY_HINT}")
         return
     try:
         client = Client(key, address, timeout_s=ANSWER_S, retries=Retries(max_retries=1))
@@ -140,7 +68,7 @@ def _target(base_url: str | None, endpoint_id: str | None) -> Iterator[Finding]:
         answered = _api(client, address)
         yield from answered
         if endpoint_id is not None and all(one.state != "fail" for one in answered):
-            yield _looked("endpoint", lambda: _endpoint(client, endpoint_id))
+            yield looked("endpoint", lambda: _endpoint(client, endpoint_id))
 
 
 def _api(client: "Client", address: str) -> list[Finding]:
@@ -159,6 +87,7 @@ def _api(client: "Client", address: str) -> list[Finding]:
     took_ms = (time.monotonic() - started_s) * 1000
     return [
         Finding("target", "ok", f"{address} answers in {took_ms:.0f} ms, {len(found.parsed)} endpoints"),
+        Finding("api key", "ok", "is accepted"),
         _clock(found.headers.get("date")),
     ]
 

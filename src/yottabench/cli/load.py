@@ -37,15 +37,23 @@ def run(
     api_qps: Annotated[
         str | None, typer.Option(help="Requests per second that may look for ends, in all: a number, or v1 (60).")
     ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier run: is this one slower? Exit code 3 if it is.")
+    ] = None,
+    abort: Annotated[
+        bool, typer.Option(help="End early once a gate can no longer be kept, if the profile does so.")
+    ] = True,
     out: Annotated[Path, typer.Option(help="Folder in which the run's own folder is made.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json at the end, and nothing else.")] = False,
 ) -> None:
     """Run a load test and judge it.
 
-    Exit codes: 0 passed, 99 a gate not kept, 4 the audit found a fault, 5 the run is not valid, 2 wrong usage.
+    Exit codes: 0 passed, 99 a gate not kept, 3 slower than --compare, 4 the audit found a fault, 5 the run is not
+    valid, 2 wrong usage.
     """
     try:
         from yottabench.load import runner
+        from yottabench.load.compare import CannotCompare
         from yottabench.load.tables import ProfileError
     except ModuleNotFoundError as error:
         _fail(f"`yottabench load` needs the package {error.name}. Install it with: pip install 'yottabench[load]'")
@@ -63,12 +71,14 @@ def run(
         client=client,
         out=out,
         as_json=as_json,
+        compare=compare,
+        abort=abort,
         api_qps=api_qps,
         detection=detection,
     )
     try:
         code = runner.run(wishes)
-    except (ProfileError, runner.CannotRun) as error:
+    except (ProfileError, CannotCompare, runner.CannotRun) as error:
         _fail(str(error))
     raise typer.Exit(code)
 
@@ -76,16 +86,18 @@ def run(
 @app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a run, as in runs/20261231-120000-smoke.")],
+    compare: Annotated[Path | None, typer.Option(help="Folder of an earlier run: is this one slower?")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print result.json, and nothing else.")] = False,
 ) -> None:
     """Judge an old run again from its files and write its report anew."""
     from yottabench.load import runner
+    from yottabench.load.compare import CannotCompare
     from yottabench.load.rundir import RunDirError
     from yottabench.load.tables import ProfileError
 
     try:
-        code = runner.report_again(run_dir, as_json=as_json)
-    except (RunDirError, ProfileError) as error:
+        code = runner.report_again(run_dir, as_json=as_json, compare=compare)
+    except (RunDirError, ProfileError, CannotCompare) as error:
         _fail(str(error))
     raise typer.Exit(code)
 

@@ -37,18 +37,22 @@ def submit(
     `may_have_taken_effect` and `task_id` set.
     """
     task_id = str(body.task_id)
-    post, look = operations.submit_task(endpoint_id, body), operations.get_task(endpoint_id, task_id)
+    post = operations.submit_task(endpoint_id, body)
     attempts = Attempts(rules, options)
     unclear = look_first
+
+    def is_there() -> Plan[bool]:
+        return _is_there(operations.get_task(endpoint_id, task_id), attempts, body, own_id=own_id)
+
     while True:
         try:
-            if unclear and (yield from _is_there(look, attempts, body, own_id=own_id)):
+            if unclear and (yield from is_there()):
                 return SubmittedTask(task_id=task_id)
             try:
                 return (yield from tried(post, attempts.timeout_s(post)))
             except (InvalidRequest, WrongState):
                 # A server that knows no repetition may refuse the second copy of what it has taken already.
-                if unclear and (yield from _is_there(look, attempts, body, own_id=own_id)):
+                if unclear and (yield from is_there()):
                     return SubmittedTask(task_id=task_id)
                 raise
         except YottaError as error:
