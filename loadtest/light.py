@@ -5,6 +5,8 @@ callers cannot tell the two clients apart. Not here, since the API needs none of
 HTTP/2, HEAD. Not retried, ever: whether a lost answer may be asked for again is the caller's to decide.
 """
 
+import contextlib
+import functools
 import json as json_module
 import re
 import socket
@@ -169,7 +171,7 @@ class LightClient:
             raise httpx.InvalidURL(f"{url!r} is no path of visible ASCII characters.")
         if params:
             url = f"{url}?{httpx.QueryParams(params)}"
-        extra = _header_block(headers) if headers else ""
+        extra = _known_header_block(tuple(headers.items())) if headers else ""
         if json is None:
             length = "Content-Length: 0\r\n" if verb not in ("GET ", "DELETE ") else ""
             return f"{verb}{self._prefix}{url}{self._head}{extra}{length}\r\n".encode("ascii")
@@ -223,6 +225,7 @@ class _Connection:
         "_headers",
         "_parser",
         "_past_head",
+        "_raw",
         "_status",
         "reusable",
         "sending",
@@ -231,6 +234,9 @@ class _Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        # A socket of gevent's wraps a plain one that never waits: what need not wait is asked of that, at a third of
+        # the cost. Sockets that wait by themselves, and TLS, have no such inside.
+        self._raw: Any = None if isinstance(sock, ssl.SSLSocket) else getattr(sock, "_sock", None)
         self.sending = False
         self.reusable = False
         self._parser = httptools.HttpResponseParser(self)
@@ -248,8 +254,11 @@ class _Connection:
         """Whether an idle connection is still open and silent: the server may have closed it long ago."""
         tls = isinstance(self.sock, ssl.SSLSocket)
         try:
-            self.sock.settimeout(0)
-            self.sock.recv(1, 0 if tls else socket.MSG_PEEK)
+            if self._raw is not None:
+                self._raw.recv(1, socket.MSG_PEEK)
+            else:
+                self.sock.settimeout(0)
+                self.sock.recv(1, 0 if tls else socket.MSG_PEEK)
         except (BlockingIOError, ssl.SSLWantReadError):
             return True
         except OSError:
@@ -263,7 +272,7 @@ class _Connection:
         self.sending = True
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         try:
-            sock.sendall(message)
+            self._send(message)
         except TimeoutError:
             raise
         except OSError:
@@ -298,6 +307,14 @@ class _Connection:
             if len(name) == 16 and name.lower() == b"content-encoding":
                 body = _decode(body, value)
         return LightResponse(self._status, headers, body)
+
+    def _send(self, message: bytes) -> None:
+        sent = 0
+        if self._raw is not None:
+            with contextlib.suppress(BlockingIOError):
+                sent = self._raw.send(message)
+        if sent < len(message):
+            self.sock.sendall(memoryview(message)[sent:])
 
     def _end_of_stream(self) -> None:
         names = {name.lower() for name, _ in self._headers}
@@ -348,6 +365,12 @@ def encode_json(value: Any) -> bytes:
 
 
 _VERBS = {verb.lower(): f"{verb} " for verb in ("GET", "POST", "PUT", "PATCH", "DELETE")}
+
+
+@functools.lru_cache(maxsize=256)
+def _known_header_block(items: tuple[tuple[str, str], ...]) -> str:
+    # The same few headers come with every request.
+    return _header_block(dict(items))
 
 
 def _header_block(headers: Mapping[str, str]) -> str:

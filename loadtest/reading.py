@@ -1,4 +1,4 @@
-"""The reads of a mixed load: made in an open loop of their own beside the submits, and counted from when they were due."""
+"""The reads of a mixed load: made in an open loop of their own beside the submits, and counted from their due times."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ class Reading:
     def start(self) -> None:
         """Begins at the run's start; returns at once."""
         self._greenlets = [gevent.spawn(self._pace, name) for name in self._schedules]
-        self._greenlets.append(gevent.spawn(self._write_on))
+        self._greenlets += [gevent.spawn(self._write_on)]
 
     def stop(self) -> None:
         """Makes no more reads, waits for those under way, and writes down the rest."""

@@ -158,7 +158,7 @@ class Wire:
         except (httpx.RequestError, UnexpectedAnswer) as error:
             raise _wire_error(error) from error
         if isinstance(answer.parsed, TaskCountEnvelope):
-            return Look((), answer.parsed.data.count, len(answer.content))
+            return Look((), answer.parsed.data.processing, len(answer.content))
         raise WireError(answer.status_code, answer.parsed.code, answer.parsed.message)
 
     def page(self, status: str, number: int, size: int) -> Look:

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Sequence
@@ -26,10 +27,15 @@ class Turn:
 
 
 class ScriptedServer:
-    """Plays one turn per request; the requests it got are in `requests`, as (connection number, bytes)."""
+    """Plays one turn per request; the requests it got are in `requests`, as (connection number, bytes).
 
-    def __init__(self, turns: Sequence[Turn]) -> None:
+    With `tls` it speaks TLS; `handshakes_failed` counts the clients that would not.
+    """
+
+    def __init__(self, turns: Sequence[Turn], tls: ssl.SSLContext | None = None) -> None:
         self._turns = list(turns)
+        self._tls = tls
+        self.handshakes_failed = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -40,7 +46,8 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +72,13 @@ class ScriptedServer:
 
     def _serve(self, connection: socket.socket, number: int) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            connection.settimeout(10)
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                self.handshakes_failed += 1
+                return
         connection.settimeout(0.05)
         with connection, contextlib.suppress(OSError):
             while (request := self._read(connection)) is not None:

@@ -116,7 +116,10 @@ def action_doubts(profile: Profile, done: Sequence[Done]) -> list[str]:
     """Why a run did not do what its profile says, one sentence each."""
     found = [f"the action {one.do} at {one.due_s:.1f} s was not done: {one.what}" for one in done if not one.ok]
     if len(done) < len(profile.actions):
-        found.append("the profile's actions are done by `yottabench load run` only, and were not done here")
+        found.append(
+            f"{len(profile.actions) - len(done)} of the profile's actions were not done: the run ended before, "
+            "or it was not begun by `yottabench load run`, which does them"
+        )
     return found
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -49,6 +49,11 @@ class Child:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.end(grace_s=10.0)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
@@ -103,9 +108,9 @@ class Child:
             return
 
 
-def start_emulator(log: Path) -> tuple[Child, str]:
+def start_emulator(log: Path, options: Sequence[str] = ()) -> tuple[Child, str]:
     """Starts an emulator that forgets everything at its end; gives it and its URL. Raises ChildError."""
-    arguments = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--json", "--ephemeral"]
+    arguments = [sys.executable, "-m", "yottabench", "serve", "--port", "0", "--json", "--ephemeral", *options]
     return _started(Child("emulator", arguments, log))
 
 

@@ -20,7 +20,7 @@ TIMES = {
 }
 COUNTS = {
     **{name: f"tasks that the audit found {name}" for name in FAULTS},
-    "retried": "tasks executed more than once, each time as another attempt",
+    "retried": "tasks that needed more than one attempt",
     "bad_accepted": "submits that broke a rule and were taken all the same",
     "bad_unclear": "submits that broke a rule and got neither a refusal nor an acknowledgement",
 }

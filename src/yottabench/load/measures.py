@@ -3,24 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 from yottabench.load.audit import Audit
-from yottabench.load.breaches import Refusals
 from yottabench.load.figures import Figures
 from yottabench.load.gates import COUNTS, METRICS, PERCENTS
 from yottabench.load.journal import Journal
 from yottabench.load.latency import Latencies
+from yottabench.load.outcome import Outcome
 from yottabench.load.reads import ReadTally
 
 
 def gate_values(
-    figures: Figures,
-    audit: Audit,
-    journals: Sequence[Journal],
-    refusals: Refusals,
-    reads: Mapping[str, ReadTally],
-    busy_s: float,
+    figures: Figures, audit: Audit, journals: Sequence[Journal], outcome: Outcome, busy_s: float, retried: int
 ) -> dict[str, float | None]:
-    """The value of each of METRICS, None where nothing was measured. `busy_s` is how long tasks were at work."""
-    sent = figures.sent or None
+    """The value of each of METRICS, None where nothing was measured.
+
+    `busy_s` is how long tasks were at work, `retried` how many tasks had more than one attempt.
+    """
+    sent, refusals, reads = figures.sent or None, outcome.refusals, outcome.reads
     # What broke a rule was to be refused, so that it was is no error.
     errors = figures.refused + figures.unknown + figures.failed - refusals.refused
     read = sum(tally.made for tally in reads.values()) or None
@@ -31,7 +29,7 @@ def gate_values(
         "read_throttle_rate": sum(tally.throttled for tally in reads.values()) / read if read else None,
         "completed_per_s": figures.ended / busy_s if figures.ended else None,
         "first_end_s": first_end_s(journals),
-        "retried": audit.retried,
+        "retried": retried,
         "bad_accepted": sum(refusals.accepted.values()),
         "bad_unclear": sum(refusals.unclear.values()),
     }

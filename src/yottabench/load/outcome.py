@@ -10,6 +10,7 @@ from yottabench.load.baseline import compare_with_baseline
 from yottabench.load.breaches import Refusals, judge_refusals
 from yottabench.load.compare import Comparison
 from yottabench.load.journal import Journal
+from yottabench.load.latency import Latencies
 from yottabench.load.profile import Profile
 from yottabench.load.reads import ReadTally, read_tallies
 from yottabench.load.rundir import RunDir
@@ -27,6 +28,7 @@ class Outcome:
     refusals: Refusals
     aborted: str | None
     comparison: Comparison | None
+    by_size: Mapping[int, Latencies]
 
     def doubts(self, profile: Profile) -> list[str]:
         """What of the profile was not done, one sentence each."""
@@ -46,6 +48,7 @@ class Outcome:
             "actions": [attrs.asdict(done) for done in self.actions],
             "breaches": attrs.asdict(self.refusals),
             "aborted": self.aborted,
+            "by_size": {str(size): found.summary() for size, found in self.by_size.items()},
             "comparison": None if self.comparison is None else self.comparison.to_json(),
         }
 
@@ -59,7 +62,18 @@ def read_outcome(run: RunDir, profile: Profile, journals: Sequence[Journal]) -> 
         refusals=judge_refusals(journals, profile.task.bad),
         aborted=abort_file.read_text("utf-8") if abort_file.exists() else None,
         comparison=compare_with_baseline(run, journals),
+        by_size=times_by_size(journals, profile.task.sizes if profile.task.body == "sized" else ()),
     )
+
+
+def times_by_size(journals: Sequence[Journal], sizes: Sequence[int]) -> dict[int, Latencies]:
+    """The end-to-end times of the tasks with inputs of each size; which task had which, its number tells."""
+    found = {size: Latencies() for size in sorted(set(sizes))}
+    for journal in journals if sizes else ():
+        for row, seq in enumerate(journal.seq):
+            if journal.ended(row):
+                found[sizes[seq % len(sizes)]].record_s(journal.detected_s[row] - journal.due_s[row])
+    return found
 
 
 def note_abort(run: RunDir, why: str) -> None:
@@ -77,9 +91,16 @@ def outcome_facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         times = " / ".join("-" if part is None else f"{part:.1f}" for part in parts)
         problems = f"   throttled {tally['throttled']}   errors {tally['errors']}"
         found.append((f"read {name}", f"{tally['made']}   p50/p95/p99 {times} ms from due{problems}"))
+    sizes: Mapping[str, Any] = result.get("by_size") or {}
+    for size, latency in sizes.items():
+        if latency["count"]:
+            times = f"p50 {latency['p50_ms']:.0f}, max {latency['max_ms']:.0f} ms end to end"
+            found.append((f"{int(size):,} B", f"{latency['count']} ended   {times}"))
     for action in result.get("actions") or ():
         when = "not done" if action["at_s"] is None else f"at {action['at_s']:.1f} s"
         found.append(("action", f"{action['do']} {when}: {action['what']}"))
+    if result.get("retried"):
+        found.append(("tried again", f"{result['retried']} tasks needed more than one attempt"))
     breaches = result.get("breaches")
     if breaches and breaches["sent"]:
         wrong = "".join(

@@ -72,7 +72,16 @@ def describe(profile: Profile, prepared: Prepared) -> str:
         arrivals.kind
     ]
     if arrivals.stages:
-        return f"{kind}, {len(arrivals.stages)} stages, {prepared.schedule.expected:.0f} tasks expected"
+        rates = [rate for stage in arrivals.stages for rate in (stage.rate, stage.rate_to) if rate is not None]
+        stages = f"{len(arrivals.stages)} stage{'s' if len(arrivals.stages) != 1 else ''}"
+        return (
+            f"{kind}, {stages} of {min(rates):g} to {max(rates):g} tasks/s, "
+            f"{prepared.schedule.expected:.0f} tasks expected"
+        )
+    if profile.mix.reads:
+        weights = {"submit": profile.mix.submit, **profile.mix.reads}
+        parts = ", ".join(f"{name} {weight / sum(weights.values()):.0%}" for name, weight in weights.items())
+        return f"{kind}, {arrivals.rate:g} requests/s: {parts}"
     return f"{kind}, {arrivals.rate:g} tasks/s"
 
 

@@ -69,6 +69,26 @@ class Arrivals:
     time_scale: float = setting(1.0, low=0.001, high=100_000)
     tick_s: float | None = setting(None, low=0, high=3600)
 
+    def at_rate(self, rate: float) -> "Arrivals":
+        """The same at another rate; stages keep their shape, and their highest rate becomes `rate`."""
+        peak = max((max(stage.rate, stage.rate_to or 0.0) for stage in self.stages), default=0.0)
+        scale = rate / peak if peak else 1.0
+        stages = tuple(
+            attrs.evolve(
+                stage, rate=stage.rate * scale, rate_to=None if stage.rate_to is None else stage.rate_to * scale
+            )
+            for stage in self.stages
+        )
+        return attrs.evolve(self, rate=rate, stages=stages)
+
+    def lasting(self, duration_s: float) -> "Arrivals":
+        """The same for another time; stages keep their shape, while a trace is cut off."""
+        whole_s = sum(stage.duration_s for stage in self.stages)
+        stages = tuple(
+            attrs.evolve(stage, duration_s=stage.duration_s * duration_s / whole_s) for stage in self.stages
+        )
+        return attrs.evolve(self, duration_s=duration_s, stages=stages)
+
 
 @attrs.frozen
 class Mix:
@@ -102,6 +122,11 @@ class EmulatorSettings:
     """How an emulator that is started for the run differs from one that is started without options."""
 
     limits: str = setting("off", choices=("off", "documented"))
+
+    @property
+    def options(self) -> list[str]:
+        """The options of `yottabench serve` that say so."""
+        return [] if self.limits == "off" else ["--limits", self.limits]
 
 
 @attrs.frozen

@@ -1,5 +1,6 @@
 """Progress of a run, read from the metrics files while its processes write them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ BAR_CELLS = 24
 
 
 class Progress:
-    """What all processes of a run have measured so far."""
+    """What all processes of a run have measured so far; `on_line` is given each line as it is read."""
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, on_line: Callable[[Path, dict[str, Any]], None] | None = None) -> None:
         self._run = run
+        self._on_line = on_line
         self._read_to: dict[Path, int] = {}
         self.at_s = 0.0
         self.counts: dict[str, int] = {}
@@ -55,6 +57,8 @@ class Progress:
         return f"[{'#' * cells}{'.' * (BAR_CELLS - cells)}] {min(self.at_s, duration_s):.0f}/{duration_s:.0f} s"
 
     def _take(self, path: Path, line: dict[str, Any]) -> None:
+        if self._on_line is not None:
+            self._on_line(path, line)
         self.at_s = max(self.at_s, line["t"])
         self.open[path] = line["open"]
         for name in ("sent", "accepted", "refused", "throttled", "unknown", "ended", "failed"):

@@ -14,10 +14,14 @@ from types import FrameType
 
 import attrs
 
+from yottabench.load.actions import Actor, check_actions
+from yottabench.load.baseline import check_baseline, note_baseline
 from yottabench.load.children import Child, ChildError, start_emulator
 from yottabench.load.detection import parse_api_qps
 from yottabench.load.finish import collect, conclude
-from yottabench.load.prepare import prepare, prompts_beside
+from yottabench.load.hopeless import Watchdog
+from yottabench.load.outcome import note_abort
+from yottabench.load.prepare import Prepared, prepare, prompts_beside
 from yottabench.load.profile import Profile, change, find_profile, loadtest_dir
 from yottabench.load.progress import Progress
 from yottabench.load.rundir import RunDir
@@ -58,13 +62,16 @@ class Wishes:
 
 
 def run(wishes: Wishes) -> int:
-    """Runs a load test from start to report; gives the exit code. Raises ProfileError, RunDirError, CannotRun."""
+    """Runs a load test from start to report; gives the exit code.
+
+    Raises ProfileError, RunDirError, CannotCompare, CannotRun.
+    """
     for package in ("locust", "hdrh", "httptools", "orjson"):
         if importlib.util.find_spec(package) is None:
             raise CannotRun(f"The package {package} is missing. Install it with: pip install 'yottabench[load]'")
     profile = wished_profile(wishes)
     # What can be wrong with the profile's files or the target is said before anything is started.
-    prepare(profile, wishes.seed)
+    prepared = prepare(profile, wishes.seed)
     if wishes.host is not None:
         _check_target(wishes.host, wishes.endpoint_id)
     check_actions(profile, emulator=wishes.host is None)
@@ -94,7 +101,7 @@ def run(wishes: Wishes) -> int:
         actor.start()
         # Before anything else ends: an action under way needs the emulator.
         children.callback(actor.stop)
-        _follow(locust, folder, profile, say, interrupted)
+        _follow(locust, folder, profile, say, interrupted, _watchdog(profile, prepared))
         locust.end(grace_s=5.0)
         actor.stop()
         result = folder.read_result() or _recover(folder, say)
@@ -114,9 +121,15 @@ def _check_target(host: str, endpoint_id: str | None) -> None:
         raise CannotRun(str(error)) from None
 
 
-def report_again(path: Path, *, as_json: bool) -> int:
-    """Judges an old run from its files and writes its report anew. Raises RunDirError, ProfileError."""
+def report_again(path: Path, *, as_json: bool, compare: Path | None = None) -> int:
+    """Judges an old run from its files and writes its report anew, compared with another run where one is given.
+
+    Raises RunDirError, ProfileError, CannotCompare.
+    """
     folder = RunDir.open(path)
+    if compare is not None:
+        check_baseline(compare, folder.read_profile())
+        note_baseline(folder, compare)
     return show(conclude(folder), folder, as_json=as_json)
 
 
@@ -146,15 +159,17 @@ def wished_profile(wishes: Wishes) -> Profile:
             raise CannotRun(
                 "--rate goes with constant, Poisson and Gamma arrivals; a trace has its own. Use --time-scale."
             )
-        arrivals = attrs.evolve(change(arrivals, where, rate=wishes.rate), stages=())
+        arrivals = change(arrivals, where, rate=wishes.rate).at_rate(wishes.rate)
     if wishes.duration_s is not None:
-        arrivals = change(arrivals, where, duration_s=wishes.duration_s)
+        arrivals = change(arrivals, where, duration_s=wishes.duration_s).lasting(wishes.duration_s)
     looking = profile.detection
     if wishes.api_qps is not None:
         looking = change(looking, where, api_qps=parse_api_qps(wishes.api_qps))
     if wishes.detection is not None:
         looking = change(looking, where, mode=wishes.detection)
-    return attrs.evolve(profile, arrivals=arrivals, task=task, detection=looking)
+    return attrs.evolve(
+        profile, arrivals=arrivals, task=task, detection=looking, abort=profile.abort and wishes.abort
+    )
 
 
 class _Say:
@@ -207,9 +222,11 @@ def _interrupts() -> Generator[_Interrupts]:
             signal.signal(number, handler)
 
 
-def _follow(locust: Child, folder: RunDir, profile: Profile, say: _Say, interrupted: _Interrupts) -> None:
+def _follow(
+    locust: Child, folder: RunDir, profile: Profile, say: _Say, interrupted: _Interrupts, watchdog: Watchdog
+) -> None:
     """Shows progress until Locust has ended; the first interrupt ends the sending, the second everything."""
-    progress = Progress(folder)
+    progress = Progress(folder, watchdog.take)
     asked, give_up_s = 0, float("inf")
     while locust.exit_code is None:
         time.sleep(LOOK_EVERY_S)
@@ -226,8 +243,23 @@ def _follow(locust: Child, folder: RunDir, profile: Profile, say: _Say, interrup
         if progress.read_on():
             duration_s = folder.read_meta().get("duration_s")
             say.progress(progress.line(duration_s))
+            why = watchdog.hopeless() if profile.abort and give_up_s == float("inf") else None
+            # Once all is sent there is nothing left to spare.
+            if why and duration_s and progress.at_s < duration_s:
+                note_abort(folder, why)
+                say.line(f"Ending early: {why}")
+                locust.ask_to_end()
+                give_up_s = time.monotonic() + profile.limits.drain_timeout_s + CLOSING_S
     if progress.read_on():
         say.line(progress.line(folder.read_meta().get("duration_s")))
+
+
+def _watchdog(profile: Profile, prepared: Prepared) -> Watchdog:
+    # With submits that are to be refused, refusals say nothing before the end.
+    gates = [gate for gate in profile.parsed_gates() if not (profile.task.bad and gate.metric == "error_rate")]
+    arrivals, schedule = profile.arrivals, prepared.schedule
+    steady = not arrivals.stages and arrivals.kind != "trace" and not profile.actions and profile.endpoint.wait
+    return Watchdog(gates, schedule.planned(), schedule.duration_s, steady=steady)
 
 
 def _recover(folder: RunDir, say: _Say) -> Result | None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yottabench.load.audit import FAULTS
+from yottabench.load.outcome import outcome_facts, outcome_limits
 from yottabench.load.rundir import RunDir
 
 Result = Mapping[str, Any]
@@ -68,7 +69,7 @@ def facts(result: Result) -> list[tuple[str, str]]:
     found.append(("looking", looking_text(result)))
     if (rates["workers_busy"] or 0) >= LEAST_BUSY:
         found.append(("workers", f"{rates['workers_busy']:.1f} of {endpoint['workers']} busy on average"))
-    return found
+    return found + outcome_facts(result)
 
 
 def looking_text(result: Result) -> str:
@@ -78,8 +79,8 @@ def looking_text(result: Result) -> str:
     by = ", ".join(f"{name} {count / ended:.0%}" for name, count in sorted(looked["seen_by"].items()) if name and ended)
     per_task = "-" if looked["per_task"] is None else f"{looked['per_task']:.3g}"
     return (
-        f"{looked['mode']}: {per_task} requests per task, {_rate(looked['per_s'])}, at most {looked['most_per_s']:,.0f} "
-        f"in a second (allowed {looked['api_qps']:g}/s)" + (f"; seen by {by}" if by else "")
+        f"{looked['mode']}: {per_task} requests per task, {_rate(looked['per_s'])}, at most "
+        f"{looked['most_per_s']:,.0f} in a second (allowed {looked['api_qps']:g}/s)" + (f"; seen by {by}" if by else "")
     )
 
 
@@ -152,8 +153,8 @@ def _clock_limits(result: Result) -> list[str]:
         lines.append(f"Ends are seen {how} {added}{after}. The server's own time is the row 'server'.")
     if webhook:
         lines.append(
-            "A webhook carries no stamp but that of its sending, so 'server' goes until the first webhook was sent, and "
-            "the time it waited for that counts as the server's."
+            "A webhook carries no stamp but that of its sending, so 'server' goes until the first webhook was sent, "
+            "and the time it waited for that counts as the server's."
         )
     for bounds, name, key in (
         ("clock_ahead_ms", "The server's clock is between {} and {} ms ahead of the generator's", "detection"),
@@ -167,6 +168,7 @@ def _clock_limits(result: Result) -> list[str]:
                 + f", as the tasks' own stamps bound it{corrected}. '{key}' is no more exact than "
                 f"{_ms(floors[key])} ms, and what is smaller is not shown."
             )
+    lines.extend(outcome_limits(result))
     return lines
 
 

@@ -46,7 +46,7 @@ def evaluate(run: RunDir) -> dict[str, Any]:
         meta |= {"interrupted": False}  # it was, by us, and for a reason that the verdict names
     invalid = problems + doubts(run, meta, profile, journals, figures, audit) + outcome.doubts(profile)
     busy_s = _busy_s(figures, duration_s)
-    values = gate_values(figures, audit, journals, outcome.refusals, outcome.reads, busy_s)
+    values = gate_values(figures, audit, journals, outcome, busy_s, len(retried))
     samples = {name: found.count for name, found in gate_times(figures, outcome.reads).items()}
     gates = judge(profile.parsed_gates(), values, samples)
     verdict = _verdict(audit, invalid, gates, outcome)
@@ -68,6 +68,7 @@ def evaluate(run: RunDir) -> dict[str, Any]:
         "audit": audit.to_json(),
         "gates": [gate.to_json() for gate in gates],
         **outcome.to_json(),
+        "retried": len(retried),
         "series": {"window_s": figures.window_s, "windows": series(figures)},
         "distribution": {
             "e2e": [[round(percent, 4), round(ms, 3)] for percent, ms in figures.e2e.curve()],
