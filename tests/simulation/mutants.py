@@ -18,14 +18,20 @@ from yottabench.emulator.ready import ReadyQueue
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, TaskState
 from yottabench.emulator.store.upkeep import PurgeTasks
+from yottabench.emulator.workers import Worker
 
-MUTANTS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {}
+Plant = Callable[[], contextlib.AbstractContextManager[Any]]
+MUTANTS: dict[str, tuple[Plant, frozenset[str]]] = {}
 
 
-def mutant(make: Callable[[], Any]) -> Callable[[], Any]:
-    """Enter a bug into the list, under the name of the function that plants it."""
-    MUTANTS[make.__name__] = make
-    return make
+def mutant(*always: str) -> Callable[[Plant], Plant]:
+    """Enter a bug into the list, under the name of the function that plants it; `always`: what it takes to show."""
+
+    def enter(plant: Plant) -> Plant:
+        MUTANTS[plant.__name__] = (plant, frozenset(always))
+        return plant
+
+    return enter
 
 
 @contextlib.contextmanager
@@ -47,7 +53,7 @@ def _run(store: SimStore, sql: str, *values: Any) -> list[Any]:
 # ---- the store
 
 
-@mutant
+@mutant("deletes")
 def the_fence_is_not_checked_when_a_task_ends() -> Any:
     def as_if_newest(store: SimStore, command: Any) -> Any:
         if isinstance(command, base.FinishTask):
@@ -60,7 +66,7 @@ def the_fence_is_not_checked_when_a_task_ends() -> Any:
     return _one_by_one(as_if_newest)
 
 
-@mutant
+@mutant()
 def the_outbox_row_comes_a_transaction_later() -> Any:
     late: list[Any] = []
     columns = "id, task_seq, worker_id, url, auth_key, body, state, attempts, next_ms, updated_ms"
@@ -79,7 +85,7 @@ def the_outbox_row_comes_a_transaction_later() -> Any:
     return mock.patch.object(SimStore, "apply", apply)
 
 
-@mutant
+@mutant("scales")
 def a_lease_does_not_look_whether_another_has_the_task() -> Any:
     @contextlib.contextmanager
     def both() -> Iterator[None]:
@@ -102,12 +108,12 @@ def a_lease_does_not_look_whether_another_has_the_task() -> Any:
     return both()
 
 
-@mutant
+@mutant("crashes")
 def leased_tasks_are_forgotten_after_a_crash() -> Any:
     return mock.patch.object(SimStore, "recover", lambda store, now_ms: None)
 
 
-@mutant
+@mutant("crashes")
 def a_crash_of_the_server_counts_as_a_strike() -> Any:
     real = SimStore.recover
 
@@ -118,7 +124,7 @@ def a_crash_of_the_server_counts_as_a_strike() -> Any:
     return mock.patch.object(SimStore, "recover", recover)
 
 
-@mutant
+@mutant("crashes")
 def a_delivery_under_way_is_forgotten_after_a_crash() -> Any:
     real = SimStore.recover
 
@@ -129,7 +135,7 @@ def a_delivery_under_way_is_forgotten_after_a_crash() -> Any:
     return mock.patch.object(SimStore, "recover", recover)
 
 
-@mutant
+@mutant("worker deaths", "lying workers")
 def the_counters_are_not_kept_when_a_task_returns() -> Any:
     real = SimStore._move_count
 
@@ -140,7 +146,7 @@ def the_counters_are_not_kept_when_a_task_returns() -> Any:
     return mock.patch.object(SimStore, "_move_count", move)
 
 
-@mutant
+@mutant("deletes")
 def deleting_an_endpoint_fails_what_has_succeeded_too() -> Any:
     def fail(store: SimStore, command: Any) -> Any:
         if isinstance(command, base.FailOpenTasks):
@@ -154,7 +160,7 @@ def deleting_an_endpoint_fails_what_has_succeeded_too() -> Any:
     return _one_by_one(fail)
 
 
-@mutant
+@mutant("retention", "clock jumps")
 def retention_takes_what_is_not_old() -> Any:
     def younger(store: SimStore, command: Any) -> Any:
         return (
@@ -169,7 +175,7 @@ def retention_takes_what_is_not_old() -> Any:
 # ---- the writer
 
 
-@mutant
+@mutant()
 def a_submit_is_answered_before_its_commit() -> Any:
     real = SimWriter.commit
 
@@ -182,7 +188,7 @@ def a_submit_is_answered_before_its_commit() -> Any:
     return mock.patch.object(SimWriter, "commit", commit)
 
 
-@mutant
+@mutant("refused commits")
 def a_failed_commit_is_answered_as_done() -> Any:
     real = SimWriter._resolve
 
@@ -197,7 +203,7 @@ def a_failed_commit_is_answered_as_done() -> Any:
 # ---- the dispatcher
 
 
-@mutant
+@mutant("crashes", "lying workers")
 def tasks_that_wait_are_not_taken_up_after_a_restart() -> Any:
     real = State.take_up
 
@@ -208,12 +214,12 @@ def tasks_that_wait_are_not_taken_up_after_a_restart() -> Any:
     return mock.patch.object(State, "take_up", take_up)
 
 
-@mutant
+@mutant("lying workers")
 def a_returned_task_is_not_put_back() -> Any:
     return mock.patch.object(ReadyQueue, "put_back", lambda queue, task: None)
 
 
-@mutant
+@mutant("small windows")
 def the_window_loses_what_did_not_fit() -> Any:
     real = ReadyQueue._refill
 
@@ -224,12 +230,12 @@ def the_window_loses_what_did_not_fit() -> Any:
     return mock.patch.object(ReadyQueue, "_refill", refill)
 
 
-@mutant
+@mutant("scales", "stops")
 def a_worker_that_goes_keeps_getting_tasks() -> Any:
-    return mock.patch.object(Dispatcher, "remove_worker", lambda dispatcher, worker: None)
+    return mock.patch.object(Worker, "_withdraw", lambda worker, ready: None)
 
 
-@mutant
+@mutant()
 def the_worker_is_called_before_the_lease_is_durable() -> Any:
     async def lease(dispatcher: Dispatcher, task: Any, worker: Any, deadline_ms: int) -> Any:
         dispatcher._writer.commit(
@@ -247,7 +253,7 @@ def the_worker_is_called_before_the_lease_is_durable() -> Any:
     return mock.patch.object(Dispatcher, "_lease", lease)
 
 
-@mutant
+@mutant("refused commits", "lying workers")
 def a_return_is_not_tried_again_when_the_disk_is_full() -> Any:
     real = SimWriter.insist
 
@@ -265,7 +271,7 @@ def a_return_is_not_tried_again_when_the_disk_is_full() -> Any:
 # ---- the outbox
 
 
-@mutant
+@mutant("receivers fail")
 def the_ladder_is_one_rung_too_far() -> Any:
     real = webhooks.EndDelivery
 
@@ -283,12 +289,12 @@ def _woken(later_ms: int) -> Any:
     )
 
 
-@mutant
+@mutant("receivers fail")
 def a_retry_goes_out_a_second_late() -> Any:
     return _woken(1000)
 
 
-@mutant
+@mutant("receivers fail")
 def a_retry_goes_out_when_any_is_due() -> Any:
     real = SimStore.due_deliveries
 
@@ -298,13 +304,13 @@ def a_retry_goes_out_when_any_is_due() -> Any:
     return mock.patch.object(SimStore, "due_deliveries", due)
 
 
-@mutant
+@mutant("crashes", "receivers fail")
 def the_outbox_forgets_what_did_not_fit() -> Any:
     real = SimStore.due_deliveries
     return mock.patch.object(SimStore, "due_deliveries", lambda store, *more: real(store, *more)[:3])
 
 
-@mutant
+@mutant()
 def a_webhook_goes_out_without_a_claim() -> Any:
     def unclaimed(store: SimStore, batch: Sequence[Any]) -> Sequence[Any]:
         return [base.ClaimDelivery(id=-1) if isinstance(each, base.ClaimDelivery) else each for each in batch]

@@ -51,13 +51,14 @@ class Plan:
         return feature in self.features
 
 
-def plan_of(seed: int) -> Plan:
-    """The same for the same seed, in every process."""
+def plan_of(seed: int, always: frozenset[str] = frozenset()) -> Plan:
+    """The same for the same seed, in every process; with all of `always`, and without what hides it."""
     chance = random.Random(f"plan {seed}")
     share = chance.choice([0.2, 0.5, 0.8])
     features = frozenset(name for name in FEATURES if chance.random() < share)
     if chance.random() < 0.4:
         features -= {"late timers", "small windows", "refused commits", "refused reads"}
+    features |= always
     settings = {
         "concurrency": chance.choice([1, 1, 1, 2]),
         "worker_timeout_s": float(chance.choice([20, 600, 3600])),

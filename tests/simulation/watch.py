@@ -87,6 +87,7 @@ class Watch:
         self.tasks: dict[int, TaskRow] = {}
         self.deliveries: dict[int, DeliveryRow] = {}
         self.by_name: dict[tuple[int, str], int] = {}
+        self._workers: dict[int, int] = {}
         self.let_go: set[tuple[int, str]] = set()  # by retention, as it may
 
     def look(self, sql: sqlite3.Connection, now_ms: int, *, recovered: bool = False) -> None:
@@ -110,6 +111,10 @@ class Watch:
         counted = Counter((row.endpoint_id, row.state) for row in tasks.values())
         kept = {(one, state): n for one, state, n in sql.execute("SELECT endpoint_id, state, n FROM task_count WHERE n <> 0")}
         need(kept == dict(counted), "The counters are the rows counted.", kept, dict(counted))
+        workers = dict(sql.execute("SELECT id, status FROM worker"))
+        for worker, status in workers.items():
+            need(status >= self._workers.get(worker, 0), "A worker never comes back.", worker, status)
+        self._workers = workers
         self.tasks, self.deliveries = tasks, deliveries
         self.by_name = {(row.endpoint_id, row.task_id): row.seq for row in tasks.values()}
 

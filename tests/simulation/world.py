@@ -33,12 +33,15 @@ _DRAIN_MAX_STEPS = 200_000
 _KINDS = (base.FinishTask, base.ReturnTask, base.RequeueTask, base.EndDelivery, base.PutWorker, base.FailOpenTasks)
 
 
+AGAIN = "python -m tests.simulation"
+
+
 class Failed(AssertionError):
     """A run broke a promise; the message says which, and the command that runs it again."""
 
     def __init__(self, seed: int, why: str, tail: list[str]) -> None:
         lines = "\n  ".join(tail)
-        super().__init__(f"Seed {seed}: {why}\n  {lines}\nAgain: python -m tests.simulation {seed} --trace")
+        super().__init__(f"Seed {seed}: {why}\n  {lines}\nAgain: {AGAIN} {seed} --trace")
         self.seed = seed
         self.why = why
 
@@ -313,9 +316,12 @@ def _windows(plan: Plan) -> contextlib.AbstractContextManager[Any]:
     return stack
 
 
-def run(seed: int, tell: Callable[[str], None] | None = None) -> Run:
-    """Simulate one seed; Failed when a promise is broken. `tell` gets each line of the trace."""
-    plan = plan_of(seed)
+def run(seed: int, tell: Callable[[str], None] | None = None, always: frozenset[str] = frozenset()) -> Run:
+    """Simulate one seed; Failed when a promise is broken. `tell` gets each line of the trace.
+
+    `always`: features that the plan has whatever the seed says.
+    """
+    plan = plan_of(seed, always)
     before = asyncio._get_running_loop()
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as folder, _windows(plan):

@@ -1,0 +1,3 @@
+from tests.emulator.conftest import bench
+
+__all__ = ["bench"]

@@ -1,0 +1,59 @@
+"""Seeds of the simulation, each a life of the server; `SIMULATION_SEEDS=3000` runs more (make torture)."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.plan import FEATURES, plan_of
+from tests.simulation.world import AGAIN, Failed, run
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "160"))
+PORTION = 20
+FOUND_WITHIN = 40  # seeds; most of the planted bugs are found by the third
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, PORTION))
+def test_every_promise_is_kept_at_every_step_whatever_goes_wrong(first: int) -> None:
+    for seed in range(first, min(first + PORTION, SEEDS + 1)):
+        run(seed)
+
+
+def test_the_seeds_leave_nothing_out() -> None:
+    plans = [plan_of(seed) for seed in range(1, 161)]
+    for feature in FEATURES:
+        alone_or_not = [plan.has(feature) for plan in plans]
+        assert any(alone_or_not)
+        assert not all(alone_or_not)
+    assert sum(plan.prompt for plan in plans) > 40
+
+
+def test_the_same_seed_is_the_same_life_step_by_step_in_another_process() -> None:
+    once = run(7)
+    again = run(7)
+    assert once == again
+    code = "from tests.simulation.world import run; print(run(7).trace)"
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "12345"},
+    )
+    assert other.stdout.strip() == once.trace
+    assert run(8).trace != once.trace
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_found(name: str) -> None:
+    plant, always = MUTANTS[name]
+    with plant():
+        for seed in range(1, FOUND_WITHIN + 1):
+            try:
+                run(seed, always=always)
+            except Failed as found:
+                assert f"Again: {AGAIN} {seed} --trace" in str(found)
+                return
+    pytest.fail(f"{FOUND_WITHIN} seeds did not find it.")

@@ -1,0 +1,227 @@
+"""A disk that remembers every write and sync, and what a crash or a loss of power leaves of them.
+
+SQLite runs on it through an APSW VFS. The store's own code, statements and pragmas run unchanged: `on_disk` only gives
+its module another `sqlite3.connect`, which carries each call to APSW.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import apsw
+import attrs
+
+from yottabench.emulator.store import sqlite
+
+SECTOR = 512
+
+
+@attrs.frozen
+class Op:
+    """One thing that the disk was asked for; `mark` is ours: what the store had answered by then."""
+
+    kind: str  # open, write, truncate, sync, delete, mark
+    file: str = ""
+    offset: int = 0
+    data: bytes = b""
+
+
+class _File(apsw.VFSFile):
+    def __init__(self, disk: Disk, filename: Any, flags: Any) -> None:
+        super().__init__("unix", filename, flags)
+        self._disk = disk
+        self._name = Path(filename if isinstance(filename, str) else filename.filename()).name
+        disk.ops.append(Op("open", self._name))
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        super().xWrite(data, offset)
+        self._disk.ops.append(Op("write", self._name, offset, bytes(data)))
+
+    def xTruncate(self, newsize: int) -> None:
+        super().xTruncate(newsize)
+        self._disk.ops.append(Op("truncate", self._name, newsize))
+
+    def xSync(self, flags: int) -> None:
+        self._disk.ops.append(Op("sync", self._name))
+
+
+class Disk(apsw.VFS):
+    """Passes everything on to the system's files, and keeps `ops`. A sync is only noted: nothing needs a real one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "unix")
+        self.name = name
+        self.ops: list[Op] = []
+
+    def xOpen(self, name: Any, flags: Any) -> _File:
+        return _File(self, name, flags)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:
+        super().xDelete(filename, syncdir)
+        self.ops.append(Op("delete", Path(filename).name, int(syncdir)))
+
+    def mark(self, number: int) -> None:
+        """The store has answered `number` calls."""
+        self.ops.append(Op("mark", offset=number))
+
+
+# ---- sqlite3's interface, as far as the store uses it, on APSW
+
+
+class _Cursor:
+    def __init__(self, rows: list[tuple[Any, ...]], rowcount: int) -> None:
+        self._rows = iter(rows)
+        self.rowcount = rowcount
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        return list(self._rows)
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        return next(self._rows, None)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self._rows
+
+
+class Connection:
+    """A connection of APSW that looks like one of sqlite3."""
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        with _translated():
+            self.real = apsw.Connection(str(path), vfs=vfs)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.real.in_transaction
+
+    def execute(self, sql: str, values: Any = ()) -> _Cursor:
+        with _translated():
+            rows = list(self.real.execute(sql, values))
+            return _Cursor(rows, self.real.changes())
+
+    def executemany(self, sql: str, values: Sequence[Any]) -> None:
+        for each in values:
+            self.execute(sql, each)
+
+    def executescript(self, script: str) -> None:
+        self.execute(script)
+
+    def close(self) -> None:
+        self.real.close()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except apsw.Error as error:
+        other = sqlite3.OperationalError(str(error))
+        other.sqlite_errorcode = getattr(error, "extendedresult", 0)
+        raise other from error
+
+
+@contextlib.contextmanager
+def on_disk(disk: Disk) -> Iterator[None]:
+    """Stores that are opened in here are on that disk."""
+
+    def connect(path: Path, **_: Any) -> Connection:
+        return Connection(path, disk.name)
+
+    stand_in = SimpleNamespace(**{**vars(sqlite3), "connect": connect})
+    with mock.patch.object(sqlite, "sqlite3", stand_in):
+        yield
+
+
+# ---- what is left
+
+
+@attrs.define
+class _Kept:
+    """One file: what was synced of it, what was asked for since, and what it would be if all of that survived."""
+
+    synced: bytearray | None = None
+    since: list[Op] = attrs.field(factory=list)
+    whole: bytearray | None = None
+
+
+def _apply(content: bytearray | None, op: Op, chance: random.Random | None, survives: float) -> bytearray | None:
+    """The content after an operation; with `chance`, of each sector of a write, and of all else, only maybe."""
+
+    def lost() -> bool:
+        return chance is not None and chance.random() >= survives
+
+    if op.kind == "delete":
+        return content if lost() else None
+    if op.kind == "open":
+        return content if content is not None or lost() else bytearray()
+    if content is None:
+        content = bytearray()
+    if op.kind == "truncate":
+        if not lost():
+            del content[op.offset :]
+        return content
+    step = SECTOR - op.offset % SECTOR
+    start = 0
+    while start < len(op.data):
+        piece = op.data[start : start + step]
+        if not lost():
+            at = op.offset + start
+            content.extend(bytes(max(0, at - len(content))))
+            content[at : at + len(piece)] = piece
+        start += step
+        step = SECTOR
+    return content
+
+
+class Platter:
+    """Follows the operations one by one, and says what would be found if all ended after the last of them."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _Kept] = {}
+        self.answered = 0
+
+    def follow(self, op: Op) -> None:
+        """One more operation has taken place."""
+        if op.kind == "mark":
+            self.answered = op.offset
+            return
+        file = self._files.setdefault(op.file, _Kept())
+        if op.kind == "sync":
+            file.synced = None if file.whole is None else bytearray(file.whole)
+            file.since.clear()
+            return
+        file.whole = _apply(file.whole, op, None, 1)
+        file.since.append(op)
+        if op.kind == "delete" and op.offset:  # with its folder synced
+            file.synced = None
+            file.since.clear()
+
+    def after_a_crash(self) -> dict[str, bytes]:
+        """The process ended: the system still has all that was written."""
+        return {name: bytes(file.whole) for name, file in self._files.items() if file.whole is not None}
+
+    def after_a_power_loss(self, chance: random.Random) -> dict[str, bytes]:
+        """What was synced is there; of all that came after, any part, in pieces of a sector."""
+        survives = chance.choice([0.0, 0.0, 0.2, 0.5, 0.9, 1.0])
+        left: dict[str, bytes] = {}
+        for name, file in self._files.items():
+            content = None if file.synced is None else bytearray(file.synced)
+            for op in file.since:
+                content = _apply(content, op, chance, survives)
+            if content is not None:
+                left[name] = bytes(content)
+        return left
+
+
+def lay_out(files: dict[str, bytes], folder: Path) -> None:
+    """Files of a disk, in a folder of their own."""
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
