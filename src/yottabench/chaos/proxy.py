@@ -162,7 +162,7 @@ class _Connection:
         struck: Fault | None = None
         try:
             await asyncio.gather(*passing)
-        except ConnectionError:
+        except OSError:  # a reset, or whatever else a network has to say
             self.reset()
         except Ended as ended:
             struck = ended.fault
@@ -182,11 +182,11 @@ class _Connection:
 
     async def _hang_up(self) -> None:
         # A socket that is closed with something unread is a reset; so what still comes is read, for a while.
-        for writer in self._writers:
-            if writer.can_write_eof() and not writer.is_closing():
-                writer.write_eof()
-        with contextlib.suppress(TimeoutError, ConnectionError):
+        with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(LINGER_S):
+                for writer in self._writers:
+                    if writer.can_write_eof() and not writer.is_closing():
+                        writer.write_eof()
                 await asyncio.gather(*map(swallow, self._readers))
 
     def count(self, direction: str, size: int) -> None:
@@ -325,7 +325,7 @@ class _Lane:
                 if wait_s > 0:
                     await self._time.sleep(wait_s)
                 await self._write(piece, active, writer)
-            except ConnectionError:
+            except OSError:  # a reset, or whatever else a network has to say
                 self._connection.reset()
             finally:
                 late.task_done()
