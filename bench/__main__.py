@@ -4,11 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import emulator
+from bench import emulator, locust_client
 from bench.frame import Report, write
 from bench.processes import CannotMeasure
 
-ALL = {"submissions": emulator.submissions, "start": emulator.start_and_memory, "drain": emulator.drain}
+ALL = {
+    "submissions": emulator.submissions,
+    "start": emulator.start_and_memory,
+    "drain": emulator.drain,
+    "generator": locust_client.generator,
+    "pacer": locust_client.pacer,
+}
 
 
 def main() -> int:
