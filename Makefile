@@ -32,6 +32,9 @@ lock: ## Resolve pyproject.toml anew into requirements/ (needs uv)
 generate: $(READY) ## Rebuild generated/ from openapi/serverless.yaml
 	@$(BIN)/python openapi/generate.py
 
+reference: $(READY) ## Rebuild the reference in docs/cli.md from the commands
+	@$(BIN)/python -m tests.docs.cli_reference
+
 verify: $(READY) ## Fail if generated/ is not exactly what the spec gives
 	@$(BIN)/python openapi/generate.py --check
 
@@ -81,4 +84,4 @@ coverage: $(READY) ## The default suite with its branch coverage of src/: at lea
 clean: ## Remove what these targets made (not generated/)
 	rm -rf .venv .cache dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help install lock generate verify lint types check test load serve bench conformance spec-changelog spec-diff coverage clean
+.PHONY: help install lock generate reference verify lint types check test load serve bench conformance spec-changelog spec-diff coverage clean
