@@ -27,9 +27,7 @@ class SetClock:
 
 
 def open_store(path: Path, clock: Callable[[], int], *, max_bytes: int = 10**9, in_all: int = 10**10) -> LogStore:
-    return LogStore(
-        path, max_bytes_per_worker=max_bytes, max_bytes=in_all, retention_ms=7 * DAY_MS, now_ms=clock
-    )
+    return LogStore(path, max_bytes_per_worker=max_bytes, max_bytes=in_all, retention_ms=7 * DAY_MS, now_ms=clock)
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ from yottabench.emulator.store.base import (
     WorkerRecord,
     WorkerStatus,
 )
-from yottabench.emulator.store.sqlite import SCHEMA_VERSION, SqliteStore
+from yottabench.emulator.store.migrations import SCHEMA_VERSION
+from yottabench.emulator.store.sqlite import SqliteStore
 
 Opener = Callable[[Path], Store]
 STORES: dict[str, Opener] = {"sqlite": QuickStore}
@@ -954,7 +955,7 @@ def test_a_file_with_another_schema_version_is_refused_and_left_alone(tmp_path: 
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(StoreError, match="schema version 99; this yottabench knows"):
+    with pytest.raises(StoreError, match="written by a later yottabench: it has schema version 99"):
         SqliteStore(tmp_path)
     gc.collect()
     connection = sqlite3.connect(path)

@@ -1,6 +1,7 @@
 """Puts the parts together: takes up what the store holds, serves, and leaves nothing running behind."""
 
 import asyncio
+import gc
 import ipaddress
 import logging
 import os
@@ -245,6 +246,7 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
             _watch_stdin(loop, stop)
         sweeping = loop.create_task(sweep(server.server_state.connections))
         emulator.retention.start()
+        collect_garbage_less()
         await server.serve(sockets=[listener])
         sweeping.cancel()
         if failed:
@@ -252,6 +254,12 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
     finally:
         await emulator.close()
         listener.close()
+
+
+def collect_garbage_less() -> None:
+    """For a process that serves: what requests leave goes by itself; looking for more costs a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:

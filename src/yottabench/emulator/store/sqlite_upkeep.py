@@ -281,8 +281,8 @@ class SqliteUpkeep(SqliteHistory):
     def _put_saved_delivery(self, delivery: upkeep.SavedDelivery, seqs: dict[int, int]) -> None:
         inflight = delivery.state is DeliveryState.INFLIGHT
         ((delivery_id,),) = self._writer.execute(
-            "INSERT INTO delivery (task_seq, worker_id, url, destination, auth_key, body, state, attempts, next_ms, note,"
-            " delivered_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            "INSERT INTO delivery (task_seq, worker_id, url, destination, auth_key, body, state, attempts, next_ms,"
+            " note, delivered_ms, updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
             (
                 None if delivery.task_seq is None else seqs[delivery.task_seq],
                 delivery.worker_id,
