@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+NO_LINGER = struct.pack("ii", 1, 0)  # closing a socket then resets its connection
+
 Action = Callable[["Connection"], bool]
 """Deals with one request; whether the connection may be used again."""
 
@@ -49,8 +51,18 @@ def resets() -> Action:
     """The request is read, and then the connection reset."""
 
     def act(connection: Connection) -> bool:
-        connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         return False
+
+    return act
+
+
+def resets_next() -> Action:
+    """The request is read and the connection reset; the next connection is reset before anything is read from it."""
+
+    def act(connection: Connection) -> bool:
+        connection.server.unread_resets += 1
+        return resets()(connection)
 
     return act
 
@@ -105,6 +117,8 @@ class ScriptedServer:
         self.otherwise = otherwise or answers(500, b"the script is over")
         self.requests: list[bytes] = []
         self.connections = 0
+        self.unread_resets = 0
+        """So many of the next connections are reset before anything is read from them."""
         self.over = threading.Event()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -141,6 +155,10 @@ class ScriptedServer:
                 return
             with self._lock:
                 self.connections += 1
+                if self.unread_resets > 0:
+                    self.unread_resets -= 1
+                    _reset(stream)
+                    continue
                 self._streams.append(stream)
             self._start(self._serve, stream)
 
@@ -175,6 +193,11 @@ class ScriptedServer:
             body += connection.stream.recv(65536)
         connection.request = head + b"\r\n\r\n" + body
         return True
+
+
+def _reset(stream: socket.socket) -> None:
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    stream.close()
 
 
 def _shut(stream: socket.socket) -> None:

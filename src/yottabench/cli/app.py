@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import yottabench
-from yottabench.cli import batch, chaos, conformance, doctor, endpoints, load, serve, spec, tasks, workers
+from yottabench.cli import batch, chaos, conformance, doctor, endpoints, load, proxy, serve, spec, tasks, workers
 
 DEPLOYMENT = "Talk to a deployment (YOTTA_BASE_URL, YOTTA_API_KEY)"
 
@@ -28,6 +28,7 @@ def build() -> typer.Typer:
     app.command(name="chaos")(chaos.chaos)
     app.add_typer(spec.app, name="spec")
     app.command(name="conformance")(conformance.conformance)
+    app.command(name="proxy")(proxy.proxy)
     app.command(name="doctor")(doctor.doctor)
     app.callback()(_root)
     return app
