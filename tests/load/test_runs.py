@@ -158,10 +158,10 @@ def test_every_way_of_looking_finds_every_end(tmp_path: Path, mode: str):
     assert ended.result["counts"]["ended"] == ended.result["counts"]["sent"]
 
 
-def begun(folder: Path, url: str, *more: str) -> "subprocess.Popen[str]":
+def begun(folder: Path, url: str, *more: str, processes: int | None = None) -> "subprocess.Popen[str]":
     """A run that would go on for a minute, as soon as it has sent something."""
     process = subprocess.Popen(
-        command(folder, url, "--duration", "60", *more),
+        command(folder, url, *(() if "--duration" in more else ("--duration", "60")), *more),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -174,7 +174,7 @@ def begun(folder: Path, url: str, *more: str) -> "subprocess.Popen[str]":
             if (
                 journals
                 and all(path.stat().st_size > 1000 for path in journals)
-                and len(journals) == (2 if more else 1)
+                and len(journals) == (processes or (2 if more else 1))
             ):
                 return process
         assert process.poll() is None, process.communicate()

@@ -35,7 +35,7 @@ class Figures:
 PUBLISHED = {
     "azure-code": Figures(2.57, 67, 13.2, 13.2, 160, 2048, 27.9),
     "azure-conv": Figures(5.53, 16, 1.09, 1.39, 20.6, 1155, 211),
-    "mooncake": Figures(3.40, 11, 1.0, 1.03, 2.8, 12035, 343),
+    "mooncake": Figures(3.40, 12, 1.02, 1.03, 2.8, 12035, 343),
 }
 
 
@@ -66,11 +66,11 @@ def test_a_synthetic_trace_is_as_fast_and_as_bursty_as_the_real_one(name: str):
         field.name: statistics.median(getattr(one, field.name) for one in found) for field in attrs.fields(Figures)
     }
     wanted = PUBLISHED[name]
-    assert medians["rate"] == pytest.approx(wanted.rate, rel=0.15)
-    assert medians["busiest"] == pytest.approx(wanted.busiest, rel=0.3)
+    assert medians["rate"] == pytest.approx(wanted.rate, rel=0.01)
+    assert medians["busiest"] == pytest.approx(wanted.busiest, rel=0.2)
     assert medians["cv"] == pytest.approx(wanted.cv, rel=0.12)
     assert medians["per_second"] == pytest.approx(wanted.per_second, rel=0.25)
-    assert wanted.per_minute / 2.5 < medians["per_minute"] < wanted.per_minute * 2.5
+    assert wanted.per_minute / 2 < medians["per_minute"] < wanted.per_minute * 2
     assert medians["prompt"] == pytest.approx(wanted.prompt, rel=0.12)
     assert medians["output"] == pytest.approx(wanted.output, rel=0.12)
 
@@ -80,7 +80,7 @@ def test_a_synthetic_trace_is_as_fast_and_as_bursty_as_the_real_one(name: str):
 def test_the_published_figures_are_those_of_the_real_traces(name: str):
     found, wanted = figures(read_trace(SHARED / FILES[name])), PUBLISHED[name]
     for field in attrs.fields(Figures):
-        assert getattr(found, field.name) == pytest.approx(getattr(wanted, field.name), rel=0.02), field.name
+        assert getattr(found, field.name) == pytest.approx(getattr(wanted, field.name), rel=0.03), field.name
 
 
 def test_the_same_seed_gives_the_same_trace_and_the_kind_is_said():

@@ -1,5 +1,4 @@
 import gzip
-import itertools
 from pathlib import Path
 
 import pytest
@@ -67,23 +66,6 @@ def test_what_is_no_text_is_no_trace(tmp_path: Path, content: bytes):
         read_trace(path)
     with pytest.raises(ProfileError, match="Cannot read the trace"):
         read_trace(tmp_path / "missing.csv")
-
-
-def quantile(values: list[float], share: float) -> float:
-    return sorted(values)[int(len(values) * share)]
-
-
-def test_the_synthetic_trace_has_the_published_figures():
-    trace = synthetic_trace("azure-code", 1)
-    gaps = [b - a for a, b in itertools.pairwise(trace.at_s)]
-    assert trace.synthetic
-    assert len(trace) / trace.duration_s == pytest.approx(2.57, rel=0.35)
-    assert quantile(gaps, 0.5) == pytest.approx(0.064, rel=0.3)  # the quantiles are steep there
-    assert quantile(list(trace.prompt_tokens), 0.5) == pytest.approx(1469, rel=0.1)
-    assert sum(trace.prompt_tokens) / len(trace) == pytest.approx(2048, rel=0.1)
-    assert quantile(list(trace.output_tokens), 0.5) == pytest.approx(13, abs=1)
-    assert list(synthetic_trace("azure-code", 1).at_s) == list(trace.at_s)
-    assert list(synthetic_trace("azure-code", 2).at_s) != list(trace.at_s)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the public traces are not beside the checkout")
