@@ -4,7 +4,6 @@ import collections
 import contextlib
 import copy
 import gc
-import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -19,8 +18,8 @@ from schemathesis.engine.run import PhaseName
 from schemathesis.generation.meta import TestPhase
 from schemathesis.schemas import BaseSchema
 
-from tests.conformance.answers import deviations, status_of
 from tests.conformance.live import SUCCESS, Stage
+from yottabench.conformance.envelope import deviations, status_of
 from yottabench.spec import spec
 
 # Every worker of the emulator is a process: requests that ask for more get this many. That the upper bound itself is
@@ -215,7 +214,6 @@ def _aim(case: Case, stage: Stage) -> None:
         tamed = (operation_id == "createEndpoint" or chained) and _tame(body, chained)
         if tamed or meta.generation.mode.is_positive:
             _agree(body)
-            _address(body)
         if body != case.body:
             case.body = body
     if chained:
@@ -295,12 +293,6 @@ def _agree(body: dict[str, Any]) -> None:
     for name, other in (("environmentVars", "envVars"), ("containerRegistryAuthId", "credentialId")):
         if name in body and other in body:
             body[other] = body[name]
-
-
-def _address(body: dict[str, Any]) -> None:
-    """What a URL has in brackets is an IPv6 address, which the pattern does not spell out (N41)."""
-    if isinstance(body.get("webhook"), str):
-        body["webhook"] = re.sub(r"^(\w+://)\[[^]]*\]", r"\1[::1]", body["webhook"])
 
 
 def _pair(query: dict[str, Any]) -> None:

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.answers import deviations, status_of, statuses_of_codes
 from tests.conformance.conftest import FULL, Stages, staged
 from tests.conformance.schema_run import Outcome, Size, run
 from tests.spec.reading import operations
+from yottabench.conformance.envelope import deviations, status_of, statuses_of_codes
 
 EDGES = Size(examples=60 if FULL else 4, chains=0)
 CHAINS = Size(examples=0, chains=25 if FULL else 8, edges=False)

@@ -12,6 +12,7 @@ from yottabench.conformance.document import Operation, follow, validator
 _FILL = ("a", "1", "A", "/", "_", "0")
 _STARTS = ("/", "http://")
 _ODD_TEXTS = ("\n", " ", "\x00", "é", "\U0001f600", "/", "..", "%", "?")
+_ANYTHING: tuple[Any, ...] = ("", "x", "\U0001f600", 0, False, [0], {"": None})
 _OTHER_KINDS: tuple[Any, ...] = (None, True, 1.5, "1", [], {})
 
 
@@ -87,7 +88,7 @@ def _candidates(node: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
         case "object":
             yield from _objects(node)
         case _:
-            yield from ((value, f"{json.dumps(value)}") for value in ("", "x", 0, False, [0], {"": None}))
+            yield from ((value, f"{json.dumps(value)}") for value in _ANYTHING)
     yield from ((value, f"of another kind: {json.dumps(value)}") for value in _OTHER_KINDS)
 
 

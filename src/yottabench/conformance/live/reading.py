@@ -28,7 +28,8 @@ def read(service: Service, findings: Findings, endpoint_id: str | None, endpoint
     for one in chosen:
         read_endpoint(service, findings, one, by_id.get(one))
     missing(service, chosen[0] if chosen else None)
-    keys(service)
+    keys(service, chosen[0] if chosen else NOBODY)
+    filters(service, listed)
     parameters(service, "listEndpoints", {})
     if chosen:
         _parameters_of(service, findings, chosen[0])
@@ -73,11 +74,7 @@ def read_tasks(service: Service, findings: Findings, endpoint_id: str) -> None:
         total = listed.data["total"]
         if total != counts[0]:
             service.deviates("getTaskCount", f"counts {counts[0]} open tasks where listTasks has {total}")
-    for number, size in ((1, 10), (1, 3), (2, 3), (10_000, 100)):
-        page = service.call("listTasks", ids={"id": endpoint_id}, query={"pageNumber": number, "pageSize": size})
-        if page is not None and page.ok:
-            for text in page_faults(page.data, number, size):
-                service.deviates("listTasks", text)
+    pages(service, endpoint_id)
     page = service.call("listTasks", ids={"id": endpoint_id}, query={"pageSize": 2})
     items: list[Any] = page.data["items"] if page is not None and page.ok else []
     if not items:
@@ -87,6 +84,26 @@ def read_tasks(service: Service, findings: Findings, endpoint_id: str) -> None:
         for name in ("taskId", "endpointId", "endpointName", "createdAt"):
             if whole is not None and whole.ok and whole.data[name] != summary[name]:
                 service.deviates("getTaskById", f"{name} is not the same in listTasks and getTaskById")
+
+
+def pages(service: Service, endpoint_id: str) -> None:
+    """Check that the pages of tasks fit together, and that filters select."""
+    seen: dict[int, Any] = {}
+    for number, size in ((1, 10), (1, 3), (2, 3), (10_000, 100)):
+        page = service.call("listTasks", ids={"id": endpoint_id}, query={"pageNumber": number, "pageSize": size})
+        if page is not None and page.ok:
+            seen |= {number: page.data} if size == 3 else {}
+            for text in page_faults(page.data, number, size):
+                service.deviates("listTasks", text)
+    # Only while nothing changes do pages fit together.
+    if len(seen) == 2 and seen[1]["total"] == seen[2]["total"]:
+        ids = [item["taskId"] for page in seen.values() for item in page["items"]]
+        if len(set(ids)) != len(ids):
+            service.deviates("listTasks", "a task is on two pages")
+    for status in follow(operations()["listTasks"].parameter("status").schema)["enum"]:
+        page = service.call("listTasks", ids={"id": endpoint_id}, query={"status": status})
+        if page is not None and page.ok and any(item["status"] != status for item in page.data["items"]):
+            service.deviates("listTasks", f"shows other tasks when asked for those that are {status}")
 
 
 def page_faults(page: Any, number: int, size: int) -> Iterator[str]:
@@ -101,6 +118,9 @@ def page_faults(page: Any, number: int, size: int) -> Iterator[str]:
     ids = [item["taskId"] for item in page["items"]]
     if len(set(ids)) != len(ids):
         yield "a task is twice on one page"
+    times = [item["createdAt"] for item in page["items"]]
+    if times != sorted(times, reverse=True):
+        yield "the newest task is not the first"
 
 
 def missing(service: Service, endpoint_id: str | None) -> None:
@@ -120,10 +140,19 @@ def _refused_as(service: Service, name: str, seen: Seen | None, codes: set[int])
         service.deviates(name, f"refused with code {seen.code} what should be refused with {sorted(codes)}")
 
 
-def keys(service: Service) -> None:
+def keys(service: Service, endpoint_id: str) -> None:
     """Nothing is shown without a key."""
-    seen = service.call("listEndpoints", "refusal", "there is no key", key=None)
-    _refused_as(service, "listEndpoints", seen, {UNAUTHENTICATED})
+    for name in ("listEndpoints", "getEndpointById", "listWorkers", "listTasks", "getTaskCount"):
+        seen = service.call(name, "refusal", "there is no key", key=None, ids={"id": endpoint_id})
+        _refused_as(service, name, seen, {UNAUTHENTICATED})
+
+
+def filters(service: Service, listed: list[Any]) -> None:
+    """A list of statuses selects."""
+    for status in sorted({str(one["status"]) for one in listed})[:2]:
+        found = service.call("listEndpoints", query={"statusList": status})
+        if found is not None and found.ok and any(one["status"] != status for one in found.data):
+            service.deviates("listEndpoints", f"shows other endpoints when asked for those that are {status}")
 
 
 def _parameters_of(service: Service, findings: Findings, endpoint_id: str) -> None:

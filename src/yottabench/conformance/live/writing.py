@@ -93,19 +93,25 @@ class Writing:
     def _tasks(self, endpoint_id: str) -> None:
         sample = {name: value for name, value in _sample("submitTask").items() if name != "webhook"}
         first = {**sample, "taskId": "conformance_1", "webhookAuthKey": UNSENT}
+        ids = {"id": endpoint_id}
         for why in ("", "the same task again"):
             seen = self._service.call("submitTask", "success", why, body=first, ids={"id": endpoint_id})
             if seen is not None and seen.ok and seen.data["taskId"] != first["taskId"]:
                 self._service.deviates("submitTask", "answered another taskId than the one that was sent")
         shown = self._service.call("getTaskById", ids={"id": endpoint_id, "taskId": first["taskId"]})
-        if shown is not None and shown.ok and shown.data["input"] != first["input"]:
-            self._service.deviates("getTaskById", "shows another input than the one that was submitted")
+        if shown is not None and shown.ok:
+            if shown.data["input"] != first["input"]:
+                self._service.deviates("getTaskById", "shows another input than the one that was submitted")
+            if shown.data["headers"] != first["headers"]:
+                self._service.deviates("getTaskById", "shows other headers than those that were submitted")
+        other = {**first, "input": "another"}
+        self._service.call("submitTask", "refusal", "the taskId has another input already", body=other, ids=ids)
         made = self._service.call("submitTask", body=_without(sample, "taskId"), ids={"id": endpoint_id})
         if made is not None and made.ok:
             self._service.call("getTaskById", ids={"id": endpoint_id, "taskId": made.data["taskId"]})
         for value in bodies(operations()["submitTask"], _without(sample, "taskId")):
             # Webhooks would be told, and an id belongs to one task.
-            if value.allowed and ("webhook" in value.value or not value.why.startswith(("workerPort", "processUri"))):
+            if value.allowed and not value.why.startswith(("workerPort", "processUri", "input")):
                 continue
             expected = "success" if value.allowed else "refusal"
             self._service.call("submitTask", expected, value.why, body=value.value, ids={"id": endpoint_id})
