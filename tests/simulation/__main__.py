@@ -6,6 +6,10 @@ import sys
 from tests.simulation.world import Failed, run
 
 
+def tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("seeds", help="one seed, or FIRST-LAST")
@@ -16,17 +20,17 @@ def main() -> int:
     counts: dict[str, int] = {}
     for seed in range(int(first), int(last or first) + 1):
         try:
-            done = run(seed, print if options.trace else None)
+            done = run(seed, tell if options.trace else None)
         except Failed as error:
             failed += 1
-            print(error)
+            tell(str(error))
         else:
             steps += done.steps
             for event, n in done.counts.items():
                 counts[event] = counts.get(event, 0) + n
             if not last:
-                print(done)
-    print(f"{failed} failed; {steps} steps; {counts}")
+                tell(str(done))
+    tell(f"{failed} failed; {steps} steps; {counts}")
     return min(1, failed)
 
 

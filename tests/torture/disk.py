@@ -21,13 +21,14 @@ import attrs
 from yottabench.emulator.store import sqlite
 
 SECTOR = 512
+_JOURNALS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
 
 
 @attrs.frozen
 class Op:
     """One thing that the disk was asked for; `mark` is ours: what the store had answered by then."""
 
-    kind: str  # open, write, truncate, sync, delete, mark
+    kind: str  # open, write, truncate, sync, delete, sync folder, mark
     file: str = ""
     offset: int = 0
     data: bytes = b""
@@ -38,6 +39,9 @@ class _File(apsw.VFSFile):
         super().__init__("unix", filename, flags)
         self._disk = disk
         self._name = Path(filename if isinstance(filename, str) else filename.filename()).name
+        wanted = flags[0] if isinstance(flags, list) else flags
+        # As SQLite's own files do: the first sync of a new journal or WAL syncs its folder too.
+        self._syncs_folder = bool(wanted & apsw.SQLITE_OPEN_CREATE and wanted & _JOURNALS)
         disk.ops.append(Op("open", self._name))
 
     def xWrite(self, data: bytes, offset: int) -> None:
@@ -50,6 +54,9 @@ class _File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         self._disk.ops.append(Op("sync", self._name))
+        if self._syncs_folder:
+            self._disk.ops.append(Op("sync folder"))
+            self._syncs_folder = False
 
 
 class Disk(apsw.VFS):
@@ -150,6 +157,16 @@ class _Kept:
     since: list[Op] = attrs.field(factory=list)
     whole: bytearray | None = None
 
+    def settle_name(self) -> None:
+        """Whether there is such a file is certain from here on; what is in it is not."""
+        deleted = max((place for place, op in enumerate(self.since) if op.kind == "delete"), default=-1)
+        if deleted >= 0:
+            self.synced = None
+            del self.since[: deleted + 1]
+        if self.whole is not None and self.synced is None:
+            self.synced = bytearray()
+        self.since = [op for op in self.since if op.kind != "open"]
+
 
 def _apply(content: bytearray | None, op: Op, chance: random.Random | None, survives: float) -> bytearray | None:
     """The content after an operation; with `chance`, of each sector of a write, and of all else, only maybe."""
@@ -187,10 +204,18 @@ class Platter:
         self._files: dict[str, _Kept] = {}
         self.answered = 0
 
+    def holds(self, name: str, content: bytes) -> None:
+        """A file that was there, and durable, before the first operation."""
+        self._files[name] = _Kept(synced=bytearray(content), whole=bytearray(content))
+
     def follow(self, op: Op) -> None:
         """One more operation has taken place."""
         if op.kind == "mark":
             self.answered = op.offset
+            return
+        if op.kind == "sync folder":
+            for file in self._files.values():
+                file.settle_name()
             return
         file = self._files.setdefault(op.file, _Kept())
         if op.kind == "sync":
@@ -200,8 +225,7 @@ class Platter:
         file.whole = _apply(file.whole, op, None, 1)
         file.since.append(op)
         if op.kind == "delete" and op.offset:  # with its folder synced
-            file.synced = None
-            file.since.clear()
+            file.settle_name()
 
     def after_a_crash(self) -> dict[str, bytes]:
         """The process ended: the system still has all that was written."""

@@ -64,7 +64,9 @@ class Life:
     moves: int
 
 
-def record(seed: int, folder: Path, *, batches: int, synchronous: str = "FULL") -> Life:
+def record(
+    seed: int, folder: Path, *, batches: int, synchronous: str = "FULL", largest_input: int = 30_000
+) -> Life:
     """Live on a disk of one's own."""
     disk = Disk(f"recorded{next(_numbers)}")
     chance = random.Random(f"life {seed}")
@@ -82,7 +84,7 @@ def record(seed: int, folder: Path, *, batches: int, synchronous: str = "FULL") 
         answered()
         store.recover(START_MS)
         answered()
-        script = _Script(chance, store)
+        script = _Script(chance, store, largest_input)
         for _ in range(batches):
             batch = script.batch()
             life.moves += len(batch)
@@ -96,7 +98,6 @@ def record(seed: int, folder: Path, *, batches: int, synchronous: str = "FULL") 
                 )
         beside.close()
         store.close()
-        answered()
     disk.unregister()
     return life
 
@@ -124,7 +125,8 @@ def _checkpoint_within(store: SqliteStore, beside: Connection, chance: random.Ra
 class _Script:
     """Makes batches that mean something in the state that the store is in."""
 
-    def __init__(self, chance: random.Random, store: SqliteStore) -> None:
+    def __init__(self, chance: random.Random, store: SqliteStore, largest_input: int) -> None:
+        self._largest_input = largest_input
         self._chance = chance
         self._store = store
         self._now_ms = START_MS
@@ -147,7 +149,7 @@ class _Script:
         return self._chance.choice(kinds)()
 
     def _submits(self) -> list[Any]:
-        size = self._chance.choice([10, 10, 10, 3000, 30_000])
+        size = min(self._largest_input, self._chance.choice([10, 10, 10, 3000, 30_000]))
         return [
             base.SubmitTask(
                 endpoint_id=self._chance.choice([1, 2]),
@@ -236,7 +238,8 @@ class _Script:
     def _upkeep(self) -> list[Any]:
         match self._chance.randint(0, 9):
             case 0:
-                return [base.DropEndpoint(2), base.FailOpenTasks(endpoint_id=2, error="gone", limit=9, now_ms=self._now_ms)]
+                fail = base.FailOpenTasks(endpoint_id=2, error="gone", limit=9, now_ms=self._now_ms)
+                return [base.DropEndpoint(2), fail]
             case 1:
                 return [upkeep.ClearState(namespace=self._chance.choice([None, "n2"]))]
             case 2 | 3:
@@ -292,15 +295,16 @@ def _look(life: Life, left: dict[str, bytes], answered: int, folder: Path, where
     try:
         with changed(sqlite, Checkpointer=NoCheckpointer):
             store = QuickStore(folder)
-        [(verdict,)] = store._writer.execute("PRAGMA quick_check").fetchall()
-        if verdict != "ok":
+        verdict = store._writer.execute("PRAGMA quick_check").fetchall()
+        if verdict != [("ok",)]:
             found.add("unreadable", f"{where}: {verdict}")
             return
         state = dump(store._writer.execute)
         # What was answered is there; what was being done when it ended may be, but then whole.
         allowed = life.states[max(0, answered - 1) : answered + 1]
         if state not in allowed:
-            found.add("lost", f"{where}: after {answered} answers it holds {life.states.index(state) + 1 if state in life.states else 'something else'}")
+            held = f"what it held after {life.states.index(state) + 1}" if state in life.states else "what it never held"
+            found.add("lost", f"{where}: after {answered} answers it holds {held}")
             return
         _recover(life, store, answered, where, found)
     except (base.StoreError, sqlite.sqlite3.Error) as error:
