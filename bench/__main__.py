@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import emulator, locust_client
+from bench import client, emulator, locust_client
 from bench.frame import Report, write
 from bench.processes import CannotMeasure
 
@@ -14,6 +14,7 @@ ALL = {
     "drain": emulator.drain,
     "generator": locust_client.generator,
     "pacer": locust_client.pacer,
+    "client": client.async_client,
 }
 
 
