@@ -236,13 +236,16 @@ WEBHOOK = text_field(
     good=[
         "http://a", "http://127.0.0.1:8000/x", "https://webhook.example.com/callback?x=1#y", "http://[::1]:9/", "HTTPS://A.B/",
         "http://host:1", "http://host:65535/", "http://under_score.local/", "http://a.b./",
+        "http://[2001:DB8::8:800:200C:417A]/", "http://[::ffff:1.2.3.4]:80", "http://[1:2:3:4:5:6:7:8]?x", "http://[::]",
         _URL + "x" * (512 - len(_URL)),
     ],
     bad=[
         "", "http://", "https://", "http:///x", "http:/a", "//host/x", "host/x", "ftp://host/x", "javascript:alert(1)",
         "http://a b/", "http://host/a b", "http://host/\n", "http://host\n", " http://host/", "http://h\u00f6st/", "http://host/\u00e9",
         "http://host:0/", "http://host:65536/", "http://host:/", "http://host:x/", "http://user:secret@host/", "http://user@host/",
-        "http://-host/", "http://a..b/", "http://.a/", "http://[::1/", "http://[zz]/", _URL + "x" * (513 - len(_URL)),
+        "http://-host/", "http://a..b/", "http://.a/", "http://[::1/", "http://[zz]/",
+        "http://[A8]/", "http://[::::]/", "http://[1.2.3.4]/", "http://[1::2::3]/", "http://[12345::]/", "http://[::256.1.1.1]/",
+        "http://[1:2:3:4:5:6:7]/", "http://[fe80::1%25eth0]/", _URL + "x" * (513 - len(_URL)),
     ],
     random_good=st.builds(
         "{}://{}{}{}".format,
@@ -628,3 +631,48 @@ def chaos_rules() -> SearchStrategy[Rule]:
             **own.get(kind, {}),
         )
     )
+
+
+_ODD_JSON = (
+    b"",
+    b"null",
+    b"NaN",
+    b"[Infinity]",
+    b"-0",
+    b"-0.0e-0",
+    b"01",
+    b"1e999",
+    b"1" + b"0" * 400,
+    b"0." + b"0" * 400 + b"1",
+    b'"\\ud800"',
+    b'"\\udc00\\ud800"',
+    b'"\\u0000"',
+    b'"\x00"',
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b'"\xf4\x90\x80\x80"',
+    b'"\\x"',
+    b"\xef\xbb\xbf{}",
+    b"{} {}",
+    b"[1,]",
+    b"[1]//",
+    b"'a'",
+    b'{"a":1,"a":2}',
+    b'{"":""}',
+    b'{"__proto__":{"a":1}}',
+    b"{1:2}",
+    b"[" * 99 + b"]" * 99,
+    b"[" * 101 + b"]" * 101,
+    b"[" * 100_000,
+    b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    b'"' + b"\\" * 999 + b'"',
+    b'"' + b"a" * 70_000 + b'"',
+    "\u2028\U0001f600\u202e".encode().join([b'"', b'"']),
+)
+
+
+def odd_json() -> SearchStrategy[bytes]:
+    """What stands where JSON should: odd but valid, nearly valid, deep, long, or any bytes at all."""
+    value = st.sampled_from(_ODD_JSON) | st.binary(max_size=200) | st.text(max_size=100).map(lambda text: text.encode())
+    wrapped = st.sampled_from([b"[%b]", b'{"a":%b}', b'"%b"', b" %b\n", b'[%b,"b"]'])
+    return value | st.tuples(wrapped, value).map(lambda pair: pair[0] % pair[1])
