@@ -430,9 +430,14 @@ async def test_a_fault_of_ours_fails_the_task_and_keeps_the_worker(floor: Floor)
     assert floor.state("next") is TaskState.SUCCEEDED
 
 
-async def test_without_descriptors_of_our_own_a_task_waits_and_no_attempt_is_counted(floor: Floor) -> None:
+@pytest.mark.parametrize("shortage", [http1.OutOfResources("Cannot connect: too many open files."), MemoryError()])
+async def test_what_we_are_short_of_makes_a_task_wait_and_counts_no_attempt(floor: Floor, shortage: Exception) -> None:
     worker = floor.worker()
-    worker.then = lambda call: call.fail(http1.OutOfResources("Cannot connect: too many open files."))
+
+    def fall_short(call: Call) -> None:
+        raise shortage
+
+    worker.then = fall_short
     for name in ("t", "u"):
         await floor.submit(name)
     await floor.clock.advance(60)

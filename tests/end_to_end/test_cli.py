@@ -41,9 +41,8 @@ def environment(url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(environment: dict[str, str]) -> Run:
     """Run a command in this process."""
-    monkeypatch.delenv("YOTTA_ENDPOINT_ID", raising=False)
     return runner(environment)
 
 
@@ -109,10 +108,6 @@ def test_tasks_are_waited_for(run: Run, endpoint: str) -> None:
     done = run("tasks", "wait", endpoint, *ids)
     assert (done.code, len(done.out.splitlines())) == (0, 5)
     assert {task["taskId"] for task in run("tasks", "wait", endpoint, *ids, "--json").lines} == set(ids)
-
-
-def test_the_endpoint_may_come_from_the_environment(run: Run, queue_only: str) -> None:
-    assert run("tasks", "count", YOTTA_ENDPOINT_ID=queue_only).code == 0
 
 
 # ---- exit codes and errors

@@ -1,6 +1,7 @@
 """Both clients against a real emulator with real workers."""
 
 import asyncio
+import concurrent.futures
 import json
 import threading
 from collections import Counter
@@ -15,6 +16,7 @@ from tests.client.emulator import RESOURCE, emulator, make_endpoint
 from yottabench.client import (
     AsyncClient,
     BatchItem,
+    Client,
     EndpointNotFound,
     InvalidRequest,
     Receiver,
@@ -122,13 +124,27 @@ def test_all_tasks_are_iterated_once_while_more_are_submitted(client: Any, url: 
     endpoint = make_endpoint(url, KEY, workers=0)
     first = {client.tasks.submit(endpoint, 1, **TO_WORKER).task_id for _ in range(250)}
     found: list[str] = []
-    for task in client.tasks.iterate(endpoint):
-        found.append(task.task_id)
-        if len(found) % 50 == 0:
-            for _ in range(30):
-                client.tasks.submit(endpoint, 2, **TO_WORKER)
-    assert len(found) == len(set(found))
-    assert first <= set(found)
+    over = threading.Event()
+
+    def submit_more() -> int:
+        with Client(KEY, url) as other:
+            count = 0
+            while not over.is_set():
+                other.tasks.submit(endpoint, 2, **TO_WORKER)
+                count += 1
+            return count
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        submitting = pool.submit(submit_more)
+        try:
+            while len(found) < 5 * len(first):
+                reading = [task.task_id for task in client.tasks.iterate(endpoint)]
+                assert len(reading) == len(set(reading))
+                assert first <= set(reading)
+                found += reading
+        finally:
+            over.set()
+        assert submitting.result() > 0
 
 
 def test_a_worker_that_fails_a_task_is_told(client: Any, url: str) -> None:

@@ -66,7 +66,7 @@ def ask(url: str, method: str, path: str, body: Any = None) -> dict[str, Any]:
 def test_a_hundred_identical_submits_at_once_are_one_task_and_one_execution(tmp_path: Path, worker: Worker) -> None:
     images = tmp_path / "images.toml"
     port = worker.server_address[1]
-    images.write_text(f'[[image]]\nmatch = "mine"\ndriver = "external"\nurls = ["http://127.0.0.1:{port}"]\n')
+    images.write_text(f'[[image]]\npattern = "mine"\nurls = ["http://127.0.0.1:{port}"]\n')
     with emulator(tmp_path / "data", "--images", str(images)) as url:
         endpoint = {
             "name": "same",

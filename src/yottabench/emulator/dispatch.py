@@ -284,9 +284,10 @@ class Dispatcher:
             return _failed(f"Worker {worker.id} answered with more than {OUTPUT_MAX_BYTES} bytes.")
         except http1.BadAnswer as error:
             return _failed(f"Worker {worker.id} sent an answer that is not HTTP: {error}")
-        except (http1.OutOfResources, StoreError) as error:
-            _log.error("A task cannot be sent now. %s", error)
-            return Returned(str(error), ours=True, wait_ms=STORE_RETRY_MS)
+        except (http1.OutOfResources, StoreError, MemoryError) as error:
+            reason = str(error) or "The server has no memory for it."
+            _log.error("A task cannot be sent now. %s", reason)
+            return Returned(reason, ours=True, wait_ms=STORE_RETRY_MS)
         except http1.Http1Error as error:
             return Returned(str(error))
         except TimeoutError:

@@ -107,7 +107,9 @@ class Emulator:
         except (OSError, sqlite3.Error) as error:
             self._writer.close()
             self._store.close()
-            raise CannotServe(f"{path} cannot be used for logs: {error}. Move it away; a new one is made.") from None
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            next_step = "Make room on the disk." if is_full else "Move it away; a new one is made."
+            raise CannotServe(f"{path} cannot be used for logs: {error}. {next_step}") from None
 
     def _parts(self) -> Parts:
         writer, outbox, retention = self._writer, self._outbox, self.retention

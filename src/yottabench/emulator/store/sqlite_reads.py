@@ -80,9 +80,18 @@ class SqliteReads:
         return base.Task(**_summary(summary), input=payload, headers=headers, output=output)
 
     def tasks(self, endpoint_id: int, states: Sequence[TaskState], offset: int, limit: int) -> list[base.TaskSummary]:
-        """See Store.tasks. The page is cut on the index alone; only its own rows are read."""
+        """See Store.tasks."""
+        return self._cut(endpoint_id, states, "DESC", offset, limit)
+
+    def _cut(
+        self, endpoint_id: int, states: Sequence[TaskState], order: str, offset: int, limit: int
+    ) -> list[base.TaskSummary]:
+        """A page, newest first, counted from the newest (DESC) or from the oldest (ASC).
+
+        It is cut on the index alone; only its own rows are read.
+        """
         one_state = "SELECT seq FROM task WHERE endpoint_id = ? AND state = ?"
-        page = " UNION ALL ".join([one_state] * len(states)) + " ORDER BY seq DESC LIMIT ? OFFSET ?"
+        page = " UNION ALL ".join([one_state] * len(states)) + f" ORDER BY seq {order} LIMIT ? OFFSET ?"
         rows = self._rows(
             f"SELECT {_SUMMARY} FROM ({page}) p JOIN task t USING (seq)"  # noqa: S608 -- constants only
             " LEFT JOIN delivery d ON d.task_seq = t.seq ORDER BY t.seq DESC",
@@ -98,7 +107,14 @@ class SqliteReads:
         try:
             counts = self.counts(endpoint_id)
             total = sum(counts.get(state, 0) for state in states)
-            return total, self.tasks(endpoint_id, states, offset, limit) if offset < total else []
+            if offset >= total:
+                return total, []
+            # What is passed over costs time: so not what is empty, and from the end that is nearer.
+            present = [state for state in states if counts.get(state)]
+            older = total - offset - limit
+            if older < offset:
+                return total, self._cut(endpoint_id, present, "ASC", max(0, older), min(limit, total - offset))
+            return total, self._cut(endpoint_id, present, "DESC", offset, limit)
         finally:
             self._rows("COMMIT")
 
