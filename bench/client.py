@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -76,6 +79,18 @@ async def _httpx_aiohttp(url: str) -> Sample:
         return await _ours(AsyncClient("bench", url, http=http))
 
 
+async def _generated_without_search(url: str) -> Sample:
+    """httpcore looks for the package sniffio for each lock that it makes; where that is installed, it finds it."""
+    found = sys.modules.get("sniffio")
+    sys.modules["sniffio"] = None  # type: ignore[assignment] -- how Python says at once that a module is not there
+    try:
+        return await _generated(url)
+    finally:
+        del sys.modules["sniffio"]
+        if found is not None:
+            sys.modules["sniffio"] = found
+
+
 async def _over_httpx(url: str) -> Sample:
     http = HttpxAsyncHttp(url)
     try:
@@ -100,8 +115,10 @@ async def _bare_aiohttp(url: str) -> Sample:
 
 
 GENERATED, OURS = "generated code, httpx", "AsyncClient with the extra aio"
+UNSEARCHED = "generated code, httpx that needs not search for sniffio"
 WAYS: Mapping[str, Callable[[str], Awaitable[Sample]]] = {
     GENERATED: _generated,
+    UNSEARCHED: _generated_without_search,
     "AsyncClient over httpx": _over_httpx,
     "AsyncClient over httpx-aiohttp": _httpx_aiohttp,
     OURS: _with_aio,
@@ -130,14 +147,43 @@ def async_client() -> Report:
         report.figures.append(Figure(name, "requests/s", tuple(sample.per_s for sample in measured)))
     for name, measured in samples.items():
         report.figures.append(Figure(name, "us of CPU a request", tuple(sample.cpu_us for sample in measured)))
-    pairs = list(zip(samples[OURS], samples[GENERATED], strict=True))
-    for what, ratios in (
-        ("requests/s", [ours.per_s / theirs.per_s for ours, theirs in pairs]),
-        ("requests per CPU-second", [theirs.cpu_us / ours.cpu_us for ours, theirs in pairs]),
-    ):
-        report.ratios.append(Ratio(f"{OURS} / {GENERATED}, {what}", Figure("", "", tuple(ratios)).median, 5))
+    for peer in (GENERATED, UNSEARCHED):
+        pairs = list(zip(samples[OURS], samples[peer], strict=True))
+        for what, ratios in (
+            ("requests/s", [ours.per_s / theirs.per_s for ours, theirs in pairs]),
+            ("requests per CPU-second", [theirs.cpu_us / ours.cpu_us for ours, theirs in pairs]),
+        ):
+            report.ratios.append(Ratio(f"{OURS} / {peer}, {what}", statistics.median(ratios), 5))
     return report
 
 
 async def _awaited(awaitable: Awaitable[Sample]) -> Sample:
     return await awaitable
+
+
+_IMPORT = "import time; {}; before = time.process_time(); {}; print(time.process_time() - before)"
+_BASE = "import attrs, httpx"
+IMPORTS = {
+    "Client": "from yottabench.client import Client",
+    "AsyncClient": "from yottabench.client import AsyncClient",
+    "Client, and one made": "from yottabench.client import Client; Client('k', 'http://127.0.0.1:1')",
+}
+IMPORTED = ("Client", "AsyncClient")
+
+
+def import_time() -> Report:
+    """What a program pays for the client beyond attrs and httpx, which it needs anyhow."""
+    report = Report("Import", "CPU time beyond `import attrs, httpx`, each in a new process, in turn.")
+    ways = {"attrs and httpx": ("pass", _BASE), **{name: (_BASE, statement) for name, statement in IMPORTS.items()}}
+    samples: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(2 * ROUNDS):
+        for name, (before, statement) in ways.items():
+            done = subprocess.run(
+                [sys.executable, "-c", _IMPORT.format(before, statement)], capture_output=True, text=True, check=True
+            )
+            samples[name].append(float(done.stdout) * 1000)
+    for name, measured in samples.items():
+        report.figures.append(Figure(name, "ms", tuple(measured)))
+    # The least is what it costs; the rest is what else the machine did.
+    report.ratios += [Ratio(f"{name}, ms at least", min(samples[name]), 100, at_least=False) for name in IMPORTED]
+    return report

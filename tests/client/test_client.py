@@ -236,3 +236,22 @@ def test_httpx_does_where_aiohttp_is_not_installed(monkeypatch: pytest.MonkeyPat
     with ScriptedServer([answers(200, success(ENDPOINT))]) as server, make("async", KEY, server.url) as client:
         assert client.endpoints.get("1").id == ENDPOINT["id"]
     assert b"aiohttp" not in server.requests[0]
+
+
+def test_httpx_spreads_its_connections_and_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.setattr("yottabench.client.http_async.CONNECTIONS", 8)
+
+    async def run(url: str) -> list[str]:
+        async with AsyncClient(KEY, url) as client:
+            for _ in range(3):
+                await client.endpoints.get("1")
+            assert server.connections == 1
+            found: list[str] = []
+            for _ in range(2):
+                found += [one.id for one in await asyncio.gather(*[client.endpoints.get("1") for _ in range(20)])]
+            return found
+
+    with ScriptedServer([], otherwise=answers(200, success(ENDPOINT))) as server:
+        assert asyncio.run(run(server.url)) == [ENDPOINT["id"]] * 40
+        assert 4 < server.connections <= 8

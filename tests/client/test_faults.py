@@ -1,5 +1,6 @@
 """Over real connections: whatever a server does to a request, the call ends well or with an error that tells."""
 
+import sys
 import threading
 from collections import Counter
 from typing import Any
@@ -72,6 +73,17 @@ def test_a_fault_that_stays_is_an_error_of_this_client(fault: Action, kind: Kind
         client.tasks.get(ID, "x")
     assert caught.value.operation == "getTaskById"
     assert KEY not in f"{caught.value!s}{caught.value!r}"
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_httpx_bears_what_aiohttp_does(fault: Action, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with (
+        ScriptedServer([fault], otherwise=answers(200, success(ENDPOINT))) as server,
+        make("async", KEY, server.url, retries=QUICK, timeout_s=0.15) as client,
+    ):
+        assert client.endpoints.get(ID).id == ID
+    assert len(server.requests) >= 2
 
 
 def test_a_slow_answer_within_the_time_is_a_good_answer(kind: Kind) -> None:

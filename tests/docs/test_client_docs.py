@@ -16,6 +16,7 @@ from yottabench.cli import connect
 
 DOCS = Path(__file__).parents[2] / "docs"
 CLIENT = (DOCS / "client.md").read_text(encoding="utf-8")
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
 CLI = (DOCS / "cli.md").read_text(encoding="utf-8")
 
 
@@ -71,8 +72,11 @@ def test_every_exit_code_is_documented() -> None:
     assert documented == codes | {0}
 
 
-def test_the_commands_of_the_page_run(environment: dict[str, str], tmp_path: Path) -> None:
-    script = "\n".join(re.findall(r"```sh\n(.*?)```", CLI, re.DOTALL))
+@pytest.mark.parametrize("page", [CLI, README], ids=["docs/cli.md", "README.md"])
+def test_the_commands_of_a_page_run(page: str, environment: dict[str, str], tmp_path: Path) -> None:
+    script = "\n".join(re.findall(r"```sh\n(.*?)```", page, re.DOTALL))
+    script = script.replace("http://127.0.0.1:8080", environment["YOTTA_BASE_URL"])
+    environment = {**environment, "YOTTA_API_KEY": f"docs_{len(page)}"}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         capture_output=True,

@@ -52,10 +52,7 @@ BaseUrl = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", is_eager=True, callback=_noted, help="Print JSON for programs, and nothing else.")
 ]
-EndpointId = Annotated[
-    str,
-    typer.Argument(metavar="ENDPOINT_ID", envvar="YOTTA_ENDPOINT_ID", show_default=False, help="Id of the endpoint."),
-]
+EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT_ID", help="Id of the endpoint.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
 
 

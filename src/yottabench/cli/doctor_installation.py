@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "emulator": ("httptools", "msgspec", "prometheus_client", "uvicorn", "yaml"),
     "aio": ("aiohttp", "httpx_aiohttp"),
     "otel": ("opentelemetry.trace",),
+    "conformance": ("h11", "jsonschema_rs", "yaml"),
     "docker": ("docker",),
     "load": ("httptools", "orjson", "hdrh.histogram", "locust"),
 }
