@@ -1,8 +1,11 @@
+import re
+
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yottabench.load.gates import METRICS
 from yottabench.load.profile import (
     ARRIVAL_KINDS,
     Arrivals,
@@ -54,7 +57,12 @@ def test_values_reach_their_settings():
         ("[arrivals]\nstages = 4", "stages must be a list, not 4"),
         ("[[arrivals.stages]]\nrate = 4", "stages[0]: duration_s is missing"),
         ("gates = ['e2e_p42_ms <= 5']", "names no known figure. Known: e2e_p50_ms"),
-        ("gates = ['e2e_p95_ms = 5']", "is not a gate. Write METRIC <= NUMBER"),
+        ("gates = ['e2e_p95_ms = 5']", "only counts can be. Write <= or >="),
+        ("gates = ['e2e_p95_ms is 5']", "is not a gate. Write METRIC <= NUMBER"),
+        ("actions = [{ do = 'scale', at = 0.5 }]", "actions: scale, and only scale, has a number of workers"),
+        ("actions = [{ do = 'kill-worker', at = 0.5, workers = 1 }]", "only scale, has a number of workers"),
+        ("actions = [{ do = 'explode', at = 0.5 }]", "actions[0]: do must be one of scale, kill-worker"),
+        ("actions = [{ do = 'kill-worker', at = 1.5 }]", "actions[0]: at must be at most 1"),
         ("gates = ['e2e_p95_ms <= 1.2.3']", "is not a gate"),
         ("[arrivals]\nkind = 'trace'", "no trace is named. Set trace = FILE or synthetic = NAME."),
         ("[arrivals]\ntrace = 'x.csv'", "arrivals.kind is 'poisson'"),
@@ -115,7 +123,11 @@ def test_write_table_escapes_what_toml_does_not_take():
 
 def test_every_shipped_profile_can_be_read_and_says_what_it_is():
     found = list_profiles()
-    assert {"smoke", "steady", "azure-code"} <= {profile.name for profile in found}
+    wanted = (
+        "smoke steady ramp steps spike soak burst-drain mixed polling webhook throttle scale-under-load worker-kill "
+        "cold-start payload bad-input azure-conv azure-code"
+    )
+    assert {profile.name for profile in found} == set(wanted.split())
     for profile in found:
         assert profile.about
         assert profile.arrivals.kind in ARRIVAL_KINDS
@@ -131,7 +143,7 @@ def test_a_profile_is_found_by_name_or_path(tmp_path):
 
 @pytest.mark.parametrize("name", ["smok", "../smoke", "no/such.toml"])
 def test_an_unknown_profile_names_those_there_are(name: str):
-    with pytest.raises(ProfileError, match="Shipped: azure-code, smoke, steady"):
+    with pytest.raises(ProfileError, match=r"Shipped: azure-code, azure-conv, .*smoke, soak"):
         find_profile(name)
 
 
@@ -140,3 +152,24 @@ def test_an_unreadable_profile_is_an_error_of_its_own(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ProfileError, match="Cannot read the profile"):
         read_profile(path)
+
+
+def test_the_readme_lists_every_shipped_profile_and_no_other():
+    text = (loadtest_dir() / "README.md").read_text("utf-8")
+    table = text.partition("| profile |")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    assert sorted(listed) == [profile.name for profile in list_profiles()]
+
+
+def test_the_profile_in_the_readme_is_one():
+    text = (loadtest_dir() / "README.md").read_text("utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    profile = parse(shown)
+    assert (profile.mix.get, profile.endpoint.workers, profile.actions[0].do) == (60, 6, "scale")
+
+
+def test_every_gate_that_the_readme_names_there_is():
+    text = (loadtest_dir() / "README.md").read_text("utf-8")
+    gates = text.partition("## Gates")[2].partition("**Ending early.**")[0]
+    named = {name for name in re.findall(r"`([a-z0-9_]+)`", gates) if "_" in name}
+    assert {"error_rate", "bad_accepted", "first_end_s"} <= named <= set(METRICS)

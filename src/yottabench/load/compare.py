@@ -3,6 +3,7 @@
 import bisect
 import itertools
 import math
+import operator
 import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from yottabench.load.tables import write_table
 # Several comparisons are made; all together alarm wrongly in at most this share of the runs.
 FALSE_ALARMS = 0.01
 TOLERANCE = 0.05  # what is slower by less is not worth an alarm, however sure it is
-RESAMPLES = 2000
+RESAMPLES = 1000
 BLOCKS = 40  # of a run's time: long enough that what happens in one says little about the next
 LEAST_BLOCKS = 8
 TASKS_PER_BLOCK = 25
@@ -93,11 +94,11 @@ class Blocks:
 
     def quantile_log(self, share: float, times: Sequence[int]) -> float:
         """The logarithm of a quantile when block i is counted times[i] times; -infinity when nothing is counted."""
-        total = sum(map(int.__mul__, times, self.sizes))
+        total = sum(map(operator.mul, times, self.sizes))
         if not total:
             return -math.inf
         wanted = max(1, math.ceil(share * total))
-        below = bisect.bisect_left(self._up_to, wanted, key=lambda column: sum(map(int.__mul__, times, column)))
+        below = bisect.bisect_left(self._up_to, wanted, key=lambda column: sum(map(operator.mul, times, column)))
         return (self.first + below) * BIN
 
 
@@ -144,9 +145,11 @@ def check_comparable(before: Profile, now: Profile) -> None:
 def _difference(before: object, now: object) -> str:
     if not attrs.has(type(before)):
         return "differ"
-    old, new = (write_table(part).splitlines() for part in (before, now))
-    changed = [f"{line} was {other}" for line, other in zip(new, old, strict=False) if line != other]
-    return ", ".join(changed[:3]) or "differ"
+    old, new = (
+        dict(line.split(" = ", 1) for line in write_table(part).splitlines() if " = " in line) for part in (before, now)
+    )
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {old.get(key, 'unset')} then, {new.get(key, 'unset')} now" for key in changed[:3])
 
 
 def _durations(journals: Sequence[Journal], kind: str) -> Iterable[tuple[float, float]]:

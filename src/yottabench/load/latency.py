@@ -48,10 +48,8 @@ class Latencies:
 
     def count_over_ms(self, bound_ms: float) -> int:
         """How many durations exceed a bound, as exactly as durations are kept."""
-        recorded = self._hdr.get_recorded_iterator()
-        return sum(
-            int(item.count_added_in_this_iter_step) for item in recorded if item.value_iterated_to > bound_ms * 1000
-        )
+        first = self._hdr.get_counts_array_index(min(int(bound_ms * 1000), LARGEST_US)) + 1
+        return sum(self._hdr.counts[first:])
 
     @property
     def max_ms(self) -> float | None:

@@ -72,11 +72,11 @@ def run(wishes: Wishes) -> int:
     profile = wished_profile(wishes)
     # What can be wrong with the profile's files or the target is said before anything is started.
     prepared = prepare(profile, wishes.seed)
-    if wishes.host is not None:
-        _check_target(wishes.host, wishes.endpoint_id)
     check_actions(profile, emulator=wishes.host is None)
     if wishes.compare is not None:
         check_baseline(wishes.compare, profile)
+    if wishes.host is not None:
+        _check_target(wishes.host, wishes.endpoint_id)
     folder = RunDir.create(wishes.out, profile.name, datetime.now().astimezone())
     folder.write_profile(profile)
     if wishes.compare is not None:
