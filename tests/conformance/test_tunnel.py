@@ -122,7 +122,7 @@ async def test_requests_and_answers_are_read_along() -> None:
     assert (first.request.method, first.request.target, first.request.body) == ("POST", "/a", b"hello")
     assert (second.request.method, second.request.target, second.request.body) == ("GET", "/b", b"")
     assert [one.answer.body for one in seen.passed] == [b"ok", b"ok"]
-    assert ("transfer-encoding", "Chunked") in first.request.headers
+    assert ("transfer-encoding", "chunked") in first.request.headers
     assert seen.unreadable == []
 
 

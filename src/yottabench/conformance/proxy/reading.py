@@ -96,8 +96,9 @@ class Connection:
                     return 0, False
 
     def server_closed(self) -> None:
-        """The server will say no more; an answer without a length ends with that."""
-        if self._answer is not None:
+        """The server will say no more; an answer without a length ends with that. Raises NotHttp."""
+        if self._from_server is not None:
+            self._from_server.receive_data(b"")  # so h11 is told of an end
             self.from_server(b"")
 
     def _end(self) -> None:
