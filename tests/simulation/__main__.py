@@ -14,13 +14,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("seeds", help="one seed, or FIRST-LAST")
     parser.add_argument("--trace", action="store_true", help="print everything that happens")
+    parser.add_argument("--always", default="", help="features that every plan has, with commas between them")
     options = parser.parse_args()
+    always = frozenset(filter(None, options.always.split(",")))
     first, _, last = options.seeds.partition("-")
     failed = steps = 0
     counts: dict[str, int] = {}
     for seed in range(int(first), int(last or first) + 1):
         try:
-            done = run(seed, tell if options.trace else None)
+            done = run(seed, tell if options.trace else None, always)
         except Failed as error:
             failed += 1
             tell(str(error))

@@ -159,7 +159,8 @@ class Clients:
         self._ask("POST", f"/{self._pick().id}/{action}", None, self._hear_nothing)
 
     def _scale(self) -> None:
-        self._ask("PUT", f"/{self._pick().id}/workers?count={self._world.chance.randint(0, 3)}", None, self._hear_nothing)
+        path = f"/{self._pick().id}/workers?count={self._world.chance.randint(0, 3)}"
+        self._ask("PUT", path, None, self._hear_nothing)
 
     def _patch(self) -> None:
         variables = [{"key": "A", "value": str(self._world.chance.randint(0, 1))}]

@@ -110,7 +110,7 @@ def a_lease_does_not_look_whether_another_has_the_task() -> Any:
 
 @mutant("crashes")
 def leased_tasks_are_forgotten_after_a_crash() -> Any:
-    return mock.patch.object(SimStore, "recover", lambda store, now_ms: None)
+    return mock.patch.object(SimStore, "recover", return_value=None)
 
 
 @mutant("crashes")
@@ -208,7 +208,7 @@ def tasks_that_wait_are_not_taken_up_after_a_restart() -> Any:
     real = State.take_up
 
     def take_up(state: State, only: Any = None) -> None:
-        with mock.patch.object(SimStore, "waiting", lambda store: []):
+        with mock.patch.object(SimStore, "waiting", return_value=[]):
             real(state, only)
 
     return mock.patch.object(State, "take_up", take_up)
@@ -216,7 +216,7 @@ def tasks_that_wait_are_not_taken_up_after_a_restart() -> Any:
 
 @mutant("lying workers")
 def a_returned_task_is_not_put_back() -> Any:
-    return mock.patch.object(ReadyQueue, "put_back", lambda queue, task: None)
+    return mock.patch.object(ReadyQueue, "put_back", return_value=None)
 
 
 @mutant("small windows")
@@ -232,7 +232,7 @@ def the_window_loses_what_did_not_fit() -> Any:
 
 @mutant("scales", "stops")
 def a_worker_that_goes_keeps_getting_tasks() -> Any:
-    return mock.patch.object(Worker, "_withdraw", lambda worker, ready: None)
+    return mock.patch.object(Worker, "_withdraw", return_value=None)
 
 
 @mutant()

@@ -28,6 +28,7 @@ class Workers:
     def __init__(self, world: World) -> None:
         self._world = world
         self._seen = 0
+        self._open: list[Call] = []
         self._attempts: dict[Key, list[int]] = {}
         self._answers: dict[tuple[int, str, int], tuple[str, bytes]] = {}
         self._status: dict[int, WorkerStatus] = {}
@@ -36,13 +37,20 @@ class Workers:
     def adopt(self, driver: FakeDriver) -> None:
         self._driver = driver
         self._seen = 0
+        self._open = []
         driver.by_hand = self._world.plan.has("slow starts") and not self._world.draining
+
+    @property
+    def _calls(self) -> list[Call]:
+        """Tasks in the hands of workers."""
+        self._open = [call for call in self._open if call.is_open]
+        return self._open
 
     # ---- what may happen
 
     def may(self) -> Iterator[Option]:
         plan = self._world.plan
-        if self._driver.calls:
+        if self._calls:
             yield 4, self._answer
         if plan.has("worker deaths") and self._driver.alive:
             yield 1, self._die
@@ -58,7 +66,7 @@ class Workers:
         ways = ["ok"] * 6
         if self._world.plan.has("lying workers"):
             ways += ["error", "busy", "refuse", "lose", "time_out", "garbage", "flood", "text"]
-        self._reply(self._pick(self._driver.calls), self._pick(ways))
+        self._reply(self._pick(self._calls), self._pick(ways))
 
     def _reply(self, call: Call, way: str) -> None:
         endpoint_id = int(call.headers["x-endpoint-id"])
@@ -105,7 +113,7 @@ class Workers:
             if not worker.ready.done():
                 worker.become_ready()
                 return True
-        for call in self._driver.calls:
+        for call in self._calls:
             self._reply(call, "ok")
             return True
         return False
@@ -125,10 +133,11 @@ class Workers:
         """Every call that came in since the last look, and all that are in somebody's hands."""
         new = self._driver.all_calls[self._seen :]
         self._seen += len(new)
+        self._open += new
         for call in new:
             self._take(call)
         if new:
-            open_calls = [(call.headers["x-endpoint-id"], call.task_id) for call in self._driver.calls]
+            open_calls = [(call.headers["x-endpoint-id"], call.task_id) for call in self._calls]
             need(len(set(open_calls)) == len(open_calls), "At most one worker has a task.", open_calls)
             most = self._world.plan.settings["concurrency"]
             full = [worker.id for worker in self._driver.workers if len(worker.calls) > most]
@@ -179,19 +188,25 @@ class Receivers:
         self._world = world
         self._peers: dict[int, Peer] = {port: world.network.receiver(port) for port in RECEIVERS}
         self._seen = dict.fromkeys(RECEIVERS, 0)
+        self._open: dict[int, list[Call]] = {port: [] for port in RECEIVERS}
         self._full_ms = dict.fromkeys(RECEIVERS, 0)  # when all its places were taken last
         self._stories: dict[Key, _Story] = {}
 
+    @property
+    def _calls(self) -> list[Call]:
+        """Webhooks in the hands of receivers."""
+        self._open = {port: [call for call in calls if call.is_open] for port, calls in self._open.items()}
+        return [call for calls in self._open.values() for call in calls]
+
     def may(self) -> Iterator[Option]:
-        if any(peer.calls for peer in self._peers.values()):
+        if self._calls:
             yield 4 if not self._world.plan.has("receivers hang") else 1, self._answer
 
     def _answer(self) -> None:
-        calls = [call for peer in self._peers.values() for call in peer.calls]
         ways = ["ok"]
         if self._world.plan.has("receivers fail"):
             ways += ["ok", "no", "no", "refuse", "lose", "garbage"]
-        self._reply(self._world.chance.choice(calls), self._world.chance.choice(ways))
+        self._reply(self._world.chance.choice(self._calls), self._world.chance.choice(ways))
 
     def _reply(self, call: Call, way: str) -> None:
         self._world.note("receive", way, call.peer is self._peers[9000])
@@ -207,10 +222,9 @@ class Receivers:
         """Answer at once, and, if they are to recover, well. False: nobody waits for a receiver."""
         plan = self._world.plan
         ways = ["ok"] if plan.healing or not plan.has("receivers fail") else ["ok", "no", "no", "no", "refuse"]
-        for peer in self._peers.values():
-            for call in peer.calls:
-                self._reply(call, self._world.chance.choice(ways))
-                return True
+        for call in self._calls:
+            self._reply(call, self._world.chance.choice(ways))
+            return True
         return False
 
     def look(self) -> None:
@@ -218,9 +232,10 @@ class Receivers:
         for port, peer in self._peers.items():
             new = peer.all_calls[self._seen[port] :]
             self._seen[port] += len(new)
+            self._open[port] += new
             for call in new:
                 self._take(call, port)
-            if len(peer.calls) >= DELIVERIES_PER_DESTINATION:
+            if len(self._open[port]) >= DELIVERIES_PER_DESTINATION and len(peer.calls) >= DELIVERIES_PER_DESTINATION:
                 self._full_ms[port] = self._world.clock.ms
 
     def _take(self, call: Call, port: int) -> None:
@@ -261,7 +276,6 @@ class Receivers:
                 continue
             row = self._world.watch.tasks[each.task_seq]
             sends = self._stories[row.endpoint_id, row.task_id].sends
-            need(sorted(set(sends)) == list(range(1, each.attempts + 1)), "Every send that counts went out.", row, sends)
+            counted = list(range(1, each.attempts + 1))
+            need(sorted(set(sends)) == counted, "Every send that counts went out.", row, sends)
             need(sends == sorted(sends), "Sends come in their order.", row, sends)
-
-

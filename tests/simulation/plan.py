@@ -38,6 +38,7 @@ class Plan:
     """`prompt`: time passes only when nothing is left to do, so that whatever is due happens exactly then."""
 
     seed: int
+    always: frozenset[str]  # features that were asked for
     steps: int
     features: frozenset[str]
     settings: dict[str, Any]
@@ -67,4 +68,4 @@ def plan_of(seed: int, always: frozenset[str] = frozenset()) -> Plan:
         "drain_s": float(chance.choice([0, 30])),
         "retention_days": chance.choice([0.02, 0.2]) if "retention" in features else 7.0,
     }
-    return Plan(seed, chance.choice([150, 300, 600]), features, settings, healing=chance.random() < 0.5)
+    return Plan(seed, always, chance.choice([150, 300, 600]), features, settings, healing=chance.random() < 0.5)

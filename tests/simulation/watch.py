@@ -109,7 +109,8 @@ class Watch:
                     self._send(was, each, recovered=recovered)
         self._outbox(tasks, deliveries.values())
         counted = Counter((row.endpoint_id, row.state) for row in tasks.values())
-        kept = {(one, state): n for one, state, n in sql.execute("SELECT endpoint_id, state, n FROM task_count WHERE n <> 0")}
+        rows = sql.execute("SELECT endpoint_id, state, n FROM task_count WHERE n <> 0")
+        kept = {(endpoint_id, state): n for endpoint_id, state, n in rows}
         need(kept == dict(counted), "The counters are the rows counted.", kept, dict(counted))
         workers = dict(sql.execute("SELECT id, status FROM worker"))
         for worker, status in workers.items():

@@ -8,8 +8,8 @@ import hashlib
 import heapq
 import logging
 import random
+import shlex
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from tests.emulator.harness import START_MS, FakeClock, FakeDriver, Network, changed
+from tests.scratch import scratch
 from tests.simulation.clients import Clients
 from tests.simulation.loop import SimLoop
 from tests.simulation.parts import SimBench
@@ -33,17 +34,16 @@ _DRAIN_MAX_STEPS = 200_000
 _KINDS = (base.FinishTask, base.ReturnTask, base.RequeueTask, base.EndDelivery, base.PutWorker, base.FailOpenTasks)
 
 
-AGAIN = "python -m tests.simulation"
-
-
 class Failed(AssertionError):
     """A run broke a promise; the message says which, and the command that runs it again."""
 
-    def __init__(self, seed: int, why: str, tail: list[str]) -> None:
-        lines = "\n  ".join(tail)
-        super().__init__(f"Seed {seed}: {why}\n  {lines}\nAgain: {AGAIN} {seed} --trace")
-        self.seed = seed
+    def __init__(self, plan: Plan, why: str, tail: list[str]) -> None:
+        self.seed = plan.seed
         self.why = why
+        always = f" --always {shlex.quote(','.join(sorted(plan.always)))}" if plan.always else ""
+        self.again = f"Again: python -m tests.simulation {self.seed} --trace{always}"
+        lines = "\n  ".join(tail)
+        super().__init__(f"Seed {self.seed}: {why}\n  {lines}\n{self.again}")
 
 
 @attrs.define
@@ -305,7 +305,7 @@ class World:
             self._sql.close()
             self.bench.kill()
             self.loop.bury()
-        return Failed(self.plan.seed, f"{type(error).__name__}: {error}", self._tail)
+        return Failed(self.plan, f"{type(error).__name__}: {error}", self._tail)
 
 
 def _windows(plan: Plan) -> contextlib.AbstractContextManager[Any]:
@@ -324,8 +324,8 @@ def run(seed: int, tell: Callable[[str], None] | None = None, always: frozenset[
     plan = plan_of(seed, always)
     before = asyncio._get_running_loop()
     logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as folder, _windows(plan):
-        world = World(plan, Path(folder) / "data", tell)
+    with scratch() as folder, _windows(plan):
+        world = World(plan, folder / "data", tell)
         try:
             while world.steps < plan.steps:
                 world.step()

@@ -1,4 +1,4 @@
-"""Writes down what a store of the present schema looks like, for the versions to come: `python -m tests.torture.freeze`.
+"""Writes down a store of the present schema, for the versions to come: `python -m tests.torture.freeze`.
 
 Done once for each schema version, by the release that brings it. A frozen file is what users have on their disks: it is
 never written again. `--again` is for a version that was not released yet.

@@ -33,15 +33,9 @@ def main(folder: Path, first: int) -> None:
         submitted = store.apply([submit(name) for name in names])
         tell(f"submitted {' '.join(names)}")
         one = submitted[0].seq
+        store.apply([base.LeaseTask(seq=one, fence=0, worker_id=1, worker_url="", deadline_ms=NOW_MS, now_ms=NOW_MS)])
         store.apply(
-            [base.LeaseTask(seq=one, fence=0, worker_id=1, worker_url="", deadline_ms=NOW_MS, now_ms=NOW_MS)]
-        )
-        store.apply(
-            [
-                base.FinishTask(
-                    seq=one, fence=1, state=TaskState.SUCCEEDED, output=b'"done"', error=None, now_ms=NOW_MS
-                )
-            ]
+            [base.FinishTask(seq=one, fence=1, state=TaskState.SUCCEEDED, output=b'"done"', error=None, now_ms=NOW_MS)]
         )
         tell(f"finished {names[0]}")
 

@@ -64,9 +64,7 @@ class Life:
     moves: int
 
 
-def record(
-    seed: int, folder: Path, *, batches: int, synchronous: str = "FULL", largest_input: int = 30_000
-) -> Life:
+def record(seed: int, folder: Path, *, batches: int, synchronous: str = "FULL", largest_input: int = 30_000) -> Life:
     """Live on a disk of one's own."""
     disk = Disk(f"recorded{next(_numbers)}")
     chance = random.Random(f"life {seed}")
@@ -199,9 +197,7 @@ class _Script:
                 state, note = DeliveryState.EXHAUSTED, "HTTP 500"
                 if attempts < len(_RETRY_MS):
                     state, next_ms = DeliveryState.DUE, self._now_ms + _RETRY_MS[attempts]
-            commands.append(
-                base.EndDelivery(id=number, state=state, next_ms=next_ms, note=note, now_ms=self._now_ms)
-            )
+            commands.append(base.EndDelivery(id=number, state=state, next_ms=next_ms, note=note, now_ms=self._now_ms))
         return commands
 
     def _endpoint(self) -> list[Any]:
@@ -303,7 +299,9 @@ def _look(life: Life, left: dict[str, bytes], answered: int, folder: Path, where
         # What was answered is there; what was being done when it ended may be, but then whole.
         allowed = life.states[max(0, answered - 1) : answered + 1]
         if state not in allowed:
-            held = f"what it held after {life.states.index(state) + 1}" if state in life.states else "what it never held"
+            held = (
+                f"what it held after {life.states.index(state) + 1}" if state in life.states else "what it never held"
+            )
             found.add("lost", f"{where}: after {answered} answers it holds {held}")
             return
         _recover(life, store, answered, where, found)

@@ -28,6 +28,11 @@ SUBMIT_SLOWER_MAX = 1.5
 READ_SLOWER_MAX = 2.0
 MEMORY_MAX_MB = 200.0
 
+HEADINGS = (
+    *("tasks", "per CPU s", "per s", "memory MB", "get ms"),
+    *("page 1 ms", "middle ms", "last page ms", "count ms", "store MB"),
+)
+
 
 @attrs.frozen
 class Row:
@@ -39,6 +44,7 @@ class Row:
     memory_mb: float
     get_ms: float
     first_page_ms: float
+    middle_page_ms: float
     last_page_ms: float
     count_ms: float
     store_mb: float
@@ -97,6 +103,7 @@ class Scale:
             memory_mb=memory_mb(self._server.process.pid),
             get_ms=await of(lambda: next(middle)),
             first_page_ms=await of(lambda: "/tasks?pageSize=100"),
+            middle_page_ms=await of(lambda: f"/tasks?pageSize=100&pageNumber={pages // 2}"),
             last_page_ms=await of(lambda: f"/tasks?pageSize=100&pageNumber={pages}"),
             count_ms=await of(lambda: "/tasks/count"),
             store_mb=sum(path.stat().st_size for path in self._data.iterdir()) / 1e6,
@@ -137,17 +144,13 @@ async def main() -> int:
         data = Path(folder) / "data"
         server = Server(Path(folder) / "stderr.txt", "--data", str(data))
         scale = Scale(server, data)
-        say("     tasks  submits/s  per CPU s  memory MB  get ms  page 1 ms  last page ms  count ms  store MB")
+        say("".join(f"{name:>13}" for name in HEADINGS))
         for size in SIZES:
             begun = scale.begin()
             await scale.fill(size)
             row = await scale.measure(begun)
             rows.append(row)
-            say(
-                f"{row.tasks:>10,}  {row.submits_per_s:>9,.0f}  {row.submits_per_cpu_s:>9,.0f}  {row.memory_mb:>9.1f}"
-                f"  {row.get_ms:>6.2f}  {row.first_page_ms:>9.2f}  {row.last_page_ms:>12.2f}  {row.count_ms:>8.2f}"
-                f"  {row.store_mb:>8.0f}"
-            )
+            say("".join(f"{figure:>13,.2f}" for figure in attrs.astuple(row)))
         scale.close()
         server.process.kill()
         server.close()
@@ -175,6 +178,7 @@ def verdict(rows: list[Row]) -> int:
         "a submit costs": (small.submits_per_cpu_s / large.submits_per_cpu_s, SUBMIT_SLOWER_MAX),
         "get takes": (large.get_ms / small.get_ms, READ_SLOWER_MAX),
         "the first page takes": (large.first_page_ms / small.first_page_ms, READ_SLOWER_MAX),
+        "the middle page takes": (large.middle_page_ms / small.middle_page_ms, READ_SLOWER_MAX),
         "the last page takes": (large.last_page_ms / small.last_page_ms, READ_SLOWER_MAX),
         "count takes": (large.count_ms / small.count_ms, READ_SLOWER_MAX),
         "of the memory allowed are used": (large.memory_mb / MEMORY_MAX_MB, 1.0),

@@ -1,24 +1,22 @@
 """Crashes and losses of power between any two operations of the disk; `TORTURE=full` looks at many more of them."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.scratch import scratch
 from tests.torture.lives import Found, end_everywhere, record
 
 FULL = os.environ.get("TORTURE") == "full"
-SCRATCH = Path("/dev/shm")
 LIVES = range(1, 25) if FULL else range(1, 3)  # each has some 900 operations
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where thousands of small files come and go: in memory where that is possible."""
-    with tempfile.TemporaryDirectory(dir=SCRATCH if os.access(SCRATCH, os.W_OK) else None) as made:
-        yield Path(made)
+    with scratch() as made:
+        yield made
 
 
 @pytest.mark.parametrize("seed", LIVES)

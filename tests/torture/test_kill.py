@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.simulation.watch import Watch
@@ -31,7 +32,10 @@ def killed(folder: Path, number: int, chance: random.Random) -> list[str]:
     return [line.strip() for line in lines if line.endswith("\n")]
 
 
-def test_what_a_killed_process_had_answered_is_there(tmp_path: Path) -> None:
+def test_what_a_killed_process_had_answered_is_there(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("kills", KILLS)
     chance = random.Random(5)
     submitted: set[str] = set()
     finished: set[str] = set()

@@ -77,8 +77,8 @@ def test_the_present_schema_is_frozen() -> None:
     frozen.executescript(STORES.joinpath(f"{SCHEMA_VERSION}.sql").read_text(encoding="utf-8"))
     try:
         assert schema_of(now) == schema_of(frozen), (
-            "schema.sql is not what was frozen. If a release wrote that, this needs a new SCHEMA_VERSION and an entry in"
-            " MIGRATIONS; if none did: python -m tests.torture.freeze --again"
+            "schema.sql is not what was frozen. If a release wrote that, this needs a new SCHEMA_VERSION and an entry"
+            " in MIGRATIONS; if none did: python -m tests.torture.freeze --again"
         )
     finally:
         now.close()

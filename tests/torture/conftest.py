@@ -1,0 +1,16 @@
+"""Adds up what the tests of crashes looked at, for whoever runs them by hand."""
+
+from collections import Counter
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counted: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if isinstance(value, int):
+                    counted[name] += value
+    if counted:
+        terminalreporter.write_line("Looked at: " + ", ".join(f"{n:,} {name}" for name, n in sorted(counted.items())))
