@@ -15,6 +15,7 @@ ALL = {
     "generator": locust_client.generator,
     "pacer": locust_client.pacer,
     "client": client.async_client,
+    "import": client.import_time,
 }
 
 
