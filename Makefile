@@ -74,6 +74,12 @@ endif
 spec-diff: $(READY) ## What differs between our document and another of the same API: SPEC=file or url
 	@$(BIN)/yottabench spec diff openapi/serverless.yaml "$(SPEC)"
 
+surface: $(READY) ## Accept the present public surface of the generated client, and show what changed
+	@$(BIN)/python -m tests.spec.surface --accept
+
+mutation: $(READY) ## Change the validators and see whether a test notices (about 20 minutes)
+	@$(BIN)/python -m tests.mutation
+
 coverage: $(READY) ## The default suite with its branch coverage of src/: at least 95 %
 	@rm -f .cache/coverage/data*
 	@mkdir -p .cache/coverage
@@ -81,7 +87,13 @@ coverage: $(READY) ## The default suite with its branch coverage of src/: at lea
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
+torture: $(READY) ## Thousands of simulated lives, crashes, losses of power and kills
+	@TORTURE=full SIMULATION_SEEDS=3000 $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation tests/torture
+
+soak: $(READY) ## Two hours at 70 % load: nothing may grow, nothing be lost; SOAK_S=600 for ten minutes
+	@$(BIN)/python -m tests.torture.soak
+
 clean: ## Remove what these targets made (not generated/)
 	rm -rf .venv .cache dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help install lock generate reference verify lint types check test load serve bench conformance spec-changelog spec-diff coverage clean
+.PHONY: help install lock generate reference verify lint types check test load serve bench conformance spec-changelog spec-diff surface mutation coverage torture soak clean

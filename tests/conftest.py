@@ -8,6 +8,8 @@ from hypothesis import settings
 # No deadline: how long an example takes says more about the machine than about the code.
 settings.register_profile("default", deadline=None)
 settings.register_profile("thorough", deadline=None, max_examples=1_000)
+# For `make mutation`, where each test runs a thousand times: the edges are all tried without it.
+settings.register_profile("mutation", deadline=None, max_examples=10, derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
