@@ -328,9 +328,9 @@ async def test_delete_works_in_any_state(bench: Bench) -> None:
 
 
 async def test_many_open_tasks_fail_in_portions(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from yottabench.emulator import endpoints
+    from yottabench.emulator import services
 
-    monkeypatch.setattr(endpoints, "FAIL_BATCH_TASKS", 2)
+    monkeypatch.setattr(services, "FAIL_BATCH_TASKS", 2)
     endpoint_id = await bench.endpoint(workers=0)
     for number in range(5):
         await bench.submit(endpoint_id, taskId=f"t{number}")

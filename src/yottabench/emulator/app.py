@@ -12,7 +12,7 @@ import msgspec
 from yottabench.clock import Clock
 from yottabench.emulator import requests, views
 from yottabench.emulator.codes import ApiError, Code
-from yottabench.emulator.endpoints import Endpoint, Services
+from yottabench.emulator.endpoints import Endpoint
 from yottabench.emulator.fields import invalid, shown
 from yottabench.emulator.limits import (
     INT32_MAX,
@@ -23,6 +23,7 @@ from yottabench.emulator.limits import (
 )
 from yottabench.emulator.logs import InvalidLogQuery, parse_log_query
 from yottabench.emulator.rates import Rates, check_open_tasks
+from yottabench.emulator.services import Services
 from yottabench.emulator.store.base import (
     OPEN_STATES,
     EndpointRecord,

@@ -6,35 +6,27 @@ import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import attrs
 import msgspec
 
-from yottabench.clock import Clock, Ids
 from yottabench.emulator.codes import endpoint_not_found
 from yottabench.emulator.dispatch import Dispatcher, WorkerCaller
-from yottabench.emulator.drivers.base import Driver, WorkerSpec
-from yottabench.emulator.faults import Faults, FaultyCaller
+from yottabench.emulator.drivers.base import WorkerSpec
+from yottabench.emulator.faults import FaultyCaller
 from yottabench.emulator.limits import STORE_RETRY_MS
-from yottabench.emulator.logs import LogStore
-from yottabench.emulator.places import Places
 from yottabench.emulator.prices import worker_usd_per_hour
-from yottabench.emulator.settings import Settings
-from yottabench.emulator.stats import Stats
+from yottabench.emulator.services import Services, fail_open_tasks
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import (
     EndpointRecord,
     EndpointSpec,
     EndpointStatus,
-    FailOpenTasks,
     PutEndpoint,
     PutWorker,
-    Store,
     StoreError,
     WorkerRecord,
     WorkerStatus,
 )
-from yottabench.emulator.store.writer import Writer
-from yottabench.emulator.webhooks import Outbox, worker_body
+from yottabench.emulator.webhooks import worker_body
 from yottabench.emulator.workers import Worker
 
 _log = logging.getLogger("yottabench.endpoints")
@@ -42,26 +34,8 @@ _log = logging.getLogger("yottabench.endpoints")
 # A worker that ends by itself is replaced after these waits, longer with each in a row; then the endpoint is FAILED.
 RESTART_WAITS_MS = (0, 500, 1_000, 2_000, 4_000, 8_000)
 STEADY_AFTER_MS = 60_000  # a worker that ran this long was no part of a crash loop
-FAIL_BATCH_TASKS = 2_000
 # What a change of these means for running workers: they are replaced.
 _WORKER_FIELDS = ("environment", "initialization_command", "expose", "resources", "container_volume_in_gb")
-
-
-@attrs.frozen
-class Services:
-    """What every endpoint uses of the server."""
-
-    settings: Settings
-    clock: Clock
-    ids: Ids
-    store: Store
-    writer: Writer
-    logs: LogStore
-    outbox: Outbox
-    stats: Stats
-    drivers: tuple[Driver, ...]
-    faults: Faults
-    places: Places
 
 
 class Endpoint:
@@ -406,22 +380,6 @@ class Endpoint:
         if delivery is not None:
             self._on.outbox.add(delivery)
         self._changed.set()
-
-
-async def fail_open_tasks(endpoint_id: int, on: Services) -> None:
-    """Fail what a deleted endpoint leaves behind, in portions, so that others are not kept waiting."""
-    more = True
-    while more:
-        command = FailOpenTasks(
-            endpoint_id=endpoint_id,
-            error="The endpoint was deleted before this task ended.",
-            limit=FAIL_BATCH_TASKS,
-            now_ms=on.clock.now_ms(),
-        )
-        failed = await on.writer.insist(command)
-        more = failed.more
-        for delivery in failed.deliveries:
-            on.outbox.add(delivery)
 
 
 def _first_to_go(workers: list[Worker]) -> list[Worker]:

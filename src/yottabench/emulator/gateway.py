@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import re
 from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -15,7 +14,8 @@ from yottabench.emulator import http1
 from yottabench.emulator.codes import ApiError, Code, endpoint_not_found
 from yottabench.emulator.endpoints import Endpoint
 from yottabench.emulator.faults import Faults, Rule
-from yottabench.emulator.gateway_tunnel import asked_protocol, pass_both_ways, switch_head
+from yottabench.emulator.gateway_request import Key, Passed, Target, key_of, passed_down, request_of
+from yottabench.emulator.gateway_tunnel import pass_both_ways, switch_head
 from yottabench.emulator.guard import Tunnel
 from yottabench.emulator.http1_stream import Upstream
 from yottabench.emulator.settings import Settings
@@ -28,31 +28,6 @@ _log = logging.getLogger("yottabench.gateway")
 FAULT_OPERATION = "gateway"  # what rules of faults call a request that the gateway takes
 _LAST_BYTES_S = 5.0
 _PREFIX = b"/_gateway/"
-_BEARER = re.compile(rb"bearer +(\S+)\s*", re.IGNORECASE)
-# They belong to one connection and end with it.
-_HOP_BY_HOP = frozenset(
-    [
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    ]
-)
-# Besides those: `expect` was answered here, and the others are ours to say.
-_NOT_SENT_UP = _HOP_BY_HOP | {
-    b"expect",
-    b"host",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-prefix",
-    b"x-forwarded-proto",
-}
-_NOT_SENT_DOWN = _HOP_BY_HOP | {b"date"}  # our server dates its answers itself
 # Methods that may be sent a second time when the connection turned out to be dead (RFC 9110, 9.2.2).
 _IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 
@@ -67,36 +42,6 @@ class Inner(Protocol):
     def namespace(self, key: bytes) -> str:
         """Whose the key is, or ApiError."""
         ...
-
-
-@attrs.frozen
-class _Target:
-    """What a request is for."""
-
-    endpoint_id: str
-    path: bytes  # as the worker sees it
-    host: bytes
-    prefix: bytes  # what was taken off the path
-
-
-@attrs.frozen
-class _Key:
-    """An API key and the header that brought it, which the worker has no business with."""
-
-    value: bytes = attrs.field(repr=False)
-    header: bytes
-
-
-@attrs.frozen
-class _Request:
-    """A request on its way to a worker."""
-
-    method: str
-    target: bytes
-    headers: list[tuple[bytes, bytes]] = attrs.field(repr=False)
-    has_body: bool
-    chunked: bool
-    may_switch: bool  # it asks to speak another protocol from there on
 
 
 class Gateway:
@@ -125,11 +70,11 @@ class Gateway:
             return self._inner(scope, receive, send)
         return self._answer(target, scope, receive, send)
 
-    async def _answer(self, target: _Target, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            key = _key(scope["headers"])
+            key = key_of(scope["headers"])
             endpoint = self._endpoint(target, key)
-            request = _request(scope, target, key)
+            request = request_of(scope, target, key)
             rule = None
             if self._faults.armed:
                 rule = await self._faults.met(FAULT_OPERATION, target.endpoint_id, endpoint.record.namespace)
@@ -141,7 +86,7 @@ class Gateway:
             self._stats.add("gateway_refusals")
             await send_error(send, error)
 
-    def _target(self, scope: Scope) -> _Target | None:
+    def _target(self, scope: Scope) -> Target | None:
         host = b""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -150,13 +95,13 @@ class Gateway:
         path: bytes = scope["raw_path"]
         label, dot, rest = host.partition(b".")
         if dot and label.isdigit() and b"." + rest.partition(b":")[0].lower() == self._suffix:
-            return _Target(label.decode(), path, host, b"")
+            return Target(label.decode(), path, host, b"")
         if path.startswith(_PREFIX):
             name, _, path = path.removeprefix(_PREFIX).partition(b"/")
-            return _Target(name.decode("latin-1"), b"/" + path, host, _PREFIX + name)
+            return Target(name.decode("latin-1"), b"/" + path, host, _PREFIX + name)
         return None
 
-    def _endpoint(self, target: _Target, key: _Key) -> Endpoint:
+    def _endpoint(self, target: Target, key: Key) -> Endpoint:
         namespace = self._inner.namespace(key.value)
         name = target.endpoint_id
         known = name.isascii() and name.isdigit() and len(name) <= 19
@@ -175,7 +120,7 @@ class Gateway:
     # ---- one request
 
     async def _fail(
-        self, rule: Rule, endpoint: Endpoint, request: _Request, scope: Scope, receive: Receive, send: Send
+        self, rule: Rule, endpoint: Endpoint, request: Passed, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if rule.takes_effect:
             with contextlib.suppress(ApiError):
@@ -184,7 +129,7 @@ class Gateway:
             raise rule.refusal()
         await break_off(rule, scope, receive, send)
 
-    async def _serve(self, endpoint: Endpoint, request: _Request, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, endpoint: Endpoint, request: Passed, scope: Scope, receive: Receive, send: Send) -> None:
         self._stats.add("gateway_requests")
         tried: set[int] = set()
         fresh = False
@@ -228,7 +173,7 @@ class _Passage:
     """One request passing up and its answer passing down at the same time."""
 
     def __init__(
-        self, upstream: Upstream, request: _Request, silence_s: float, scope: Scope, receive: Receive, send: Send
+        self, upstream: Upstream, request: Passed, silence_s: float, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._upstream = upstream
         self._request = request
@@ -318,7 +263,7 @@ class _Passage:
         if not 200 <= head.status <= 599:
             raise http1.BadAnswer(f"The worker answered with status {head.status}, which HTTP does not have.")
         self.started = True
-        headers = _passed_down(head.headers, head.status)
+        headers = passed_down(head.headers, head.status)
         await self._send({"type": "http.response.start", "status": head.status, "headers": headers})
         async with aclosing(self._upstream.pieces()) as pieces:
             async for piece in pieces:
@@ -345,70 +290,3 @@ def _bad_gateway(error: http1.Http1Error) -> ApiError:
         f"The worker gave no answer: {error} Look at the workers' logs.",
         http_status=504 if late else 502,
     )
-
-
-# ---- headers
-
-
-def _key(headers: list[tuple[bytes, bytes]]) -> _Key:
-    sent = dict(reversed(headers))
-    if key := sent.get(b"x-api-key", b"").strip():
-        return _Key(key, b"x-api-key")
-    if bearer := _BEARER.fullmatch(sent.get(b"authorization", b"")):
-        return _Key(bearer[1], b"authorization")
-    raise ApiError(
-        Code.UNAUTHENTICATED,
-        "No API key was sent. Send it in the X-Api-Key header, or as Authorization: Bearer <key>.",
-    )
-
-
-def _named_by_connection(headers: list[tuple[bytes, bytes]]) -> set[bytes]:
-    return {
-        token.strip().lower() for name, value in headers if name.lower() == b"connection" for token in value.split(b",")
-    }
-
-
-def _request(scope: Scope, target: _Target, key: _Key) -> _Request:
-    sent: list[tuple[bytes, bytes]] = scope["headers"]
-    names = {name for name, _ in sent}
-    chunked = b"transfer-encoding" in names
-    dropped = _NOT_SENT_UP | _named_by_connection(sent) | {key.header}
-    if chunked:
-        dropped |= {b"content-length"}
-    client = scope.get("client")
-    hops = [value for name, value in sent if name == b"x-forwarded-for"]
-    if client is not None:
-        hops.append(client[0].encode())
-    headers = [
-        (b"host", target.host),
-        *((name, value) for name, value in sent if name not in dropped),
-        (b"x-forwarded-host", target.host),
-        (b"x-forwarded-proto", scope.get("scheme", "http").encode()),
-    ]
-    if hops:
-        headers.append((b"x-forwarded-for", b", ".join(hops)))
-    if target.prefix:
-        headers.append((b"x-forwarded-prefix", target.prefix))
-    has_body = chunked or (b"content-length" in names and dict(sent)[b"content-length"] != b"0")
-    may_switch = False
-    if scope["method"] == "GET" and not has_body and "yottabench.tunnel" in scope.get("extensions", {}):
-        protocol = asked_protocol(sent)
-        if protocol is not None:
-            may_switch = True
-            headers += [(b"connection", b"Upgrade"), (b"upgrade", protocol)]
-    query: bytes = scope["query_string"]
-    return _Request(
-        method=scope["method"],
-        target=target.path + (b"?" + query if query else b""),
-        headers=headers,
-        has_body=has_body,
-        chunked=chunked,
-        may_switch=may_switch,
-    )
-
-
-def _passed_down(headers: list[tuple[bytes, bytes]], status: int) -> list[tuple[bytes, bytes]]:
-    dropped = _NOT_SENT_DOWN | _named_by_connection(headers)
-    if status == 304 or any(name.lower() == b"transfer-encoding" for name, _ in headers):
-        dropped |= {b"content-length"}  # of a body that does not follow, or that has another framing
-    return [(name.lower(), value) for name, value in headers if name.lower() not in dropped]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 
-import attrs
-
+from yottabench.emulator.log_lines import Batch, LogEntry, LogPage, Stream, portions
 from yottabench.emulator.log_query import InvalidLogQuery, LogQuery, parse_log_query, parse_time
 
 __all__ = ["InvalidLogQuery", "LogEntry", "LogPage", "LogQuery", "LogStore", "parse_log_query", "parse_time"]
@@ -22,7 +21,6 @@ _WAITING_MAX_LINES = 50_000
 _WAITING_MAX_CHARS = 16 * 1024 * 1024
 # Lines are not acknowledged, so the first of a batch may wait for company: it saves a transaction per line.
 _LINGER_S = 0.05
-_PORTION_CHARS = 1024 * 1024  # written in one transaction
 # One statement for many lines: each statement gives up the interpreter's lock, and gets it back late under load.
 _ROWS_PER_INSERT = 128
 # What a line costs besides its text: keys, record header, its share of the page.
@@ -71,50 +69,6 @@ _PAGE_FORWARD = _PAGE.format(order="ASC")
 _PAGE_BACKWARD = _PAGE.format(order="DESC")
 
 
-@attrs.frozen
-class LogEntry:
-    """One line; `offset` is unique per worker and rises with every line, and the time never falls."""
-
-    timestamp_ms: int
-    line: str
-    offset: int
-
-
-@attrs.frozen
-class LogPage:
-    """A page of lines in the order of reading.
-
-    `next` is the `after` of the next page. Reading forward it is there even when `has_more` is False, so that a
-    follower can come back for what is written later; reading backward it is None at the end.
-    """
-
-    entries: list[LogEntry]
-    has_more: bool
-    next: tuple[int, int] | None
-
-
-@attrs.define
-class _Stream:
-    """The log of one worker: where it stands, and the lines that wait to be written."""
-
-    key: int
-    worker_id: str
-    last_ms: int = 0
-    last_offset: int = 0
-    bytes: int = 0
-    dropped: int = 0
-    waiting: list[tuple[int, int, str]] = attrs.field(factory=list[tuple[int, int, str]])
-
-    def put(self, now_ms: int, line: str) -> None:
-        """Take a line in; its time is held back to that of the line before if the clock was set back."""
-        self.last_ms = max(self.last_ms, now_ms)
-        self.last_offset += 1
-        self.waiting.append((self.last_ms, self.last_offset, line))
-
-
-_Batch = list[tuple[_Stream, list[tuple[int, int, str]]]]
-
-
 class LogStore:
     """The logs of all workers, in a file that only this object may have open.
 
@@ -141,9 +95,9 @@ class LogStore:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._done = threading.Condition(self._lock)
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         self._next_key = 1
-        self._dirty: list[_Stream] = []
+        self._dirty: list[Stream] = []
         self._calls: list[tuple[Callable[[], int], Future[int]]] = []
         self._waiting_chars = 0
         self._appended = self._written = 0
@@ -162,7 +116,7 @@ class LogStore:
                 return
             stream = self._streams.get(worker_id)
             if stream is None:
-                stream = self._streams[worker_id] = _Stream(self._next_key, worker_id)
+                stream = self._streams[worker_id] = Stream(self._next_key, worker_id)
                 self._next_key += 1
             if len(stream.waiting) >= _WAITING_MAX_LINES or self._waiting_chars >= _WAITING_MAX_CHARS:
                 stream.dropped += 1
@@ -221,7 +175,7 @@ class LogStore:
 
     # The side of the callers.
 
-    def _flushed(self, worker_id: str) -> _Stream | None:
+    def _flushed(self, worker_id: str) -> Stream | None:
         with self._lock:
             if self._closing:
                 raise RuntimeError("The log store is closed.")
@@ -306,7 +260,7 @@ class LogStore:
         connection.executescript(_SCHEMA)
         rows = connection.execute("SELECT key, worker_id, last_ms, last_offset, bytes FROM workers ORDER BY key")
         for key, worker_id, last_ms, last_offset, size in rows.fetchall():
-            self._streams.setdefault(worker_id, _Stream(key, worker_id, last_ms, last_offset, size))
+            self._streams.setdefault(worker_id, Stream(key, worker_id, last_ms, last_offset, size))
             self._next_key = max(self._next_key, key + 1)
         return connection
 
@@ -351,8 +305,8 @@ class LogStore:
                 break
         self._end()
 
-    def _take(self) -> _Batch:
-        batch: _Batch = []
+    def _take(self) -> Batch:
+        batch: Batch = []
         for stream in self._dirty:
             if stream.dropped:
                 stream.put(stream.last_ms, f"[{stream.dropped} lines dropped: written faster than they can be kept]")
@@ -363,8 +317,8 @@ class LogStore:
         self._waiting_chars = 0
         return batch
 
-    def _write(self, batch: _Batch) -> None:
-        for portion in _portions(batch):
+    def _write(self, batch: Batch) -> None:
+        for portion in portions(batch):
             try:
                 self._insert(portion)
             except sqlite3.Error as error:
@@ -377,7 +331,7 @@ class LogStore:
                     with contextlib.suppress(sqlite3.Error, OSError):
                         self._begin_anew(self._generation)
 
-    def _insert(self, batch: _Batch) -> None:
+    def _insert(self, batch: Batch) -> None:
         rows = [
             (stream.key, ms, offset, line.encode("utf-8", "replace"))
             for stream, lines in batch
@@ -404,7 +358,7 @@ class LogStore:
         for stream in shrunk:
             stream.bytes = sizes[stream.key]
 
-    def _give_up_of_the_largest(self, sizes: dict[int, int]) -> list[_Stream]:
+    def _give_up_of_the_largest(self, sizes: dict[int, int]) -> list[Stream]:
         """Bring all logs together within their bound; `sizes` has those that have just changed, and gets the others."""
         with self._lock:
             streams = list(self._streams.values())
@@ -413,7 +367,7 @@ class LogStore:
             return []
         found = {stream.key: stream for stream in streams}
         sizes.update({key: stream.bytes for key, stream in found.items() if key not in sizes})
-        shrunk: list[_Stream] = []
+        shrunk: list[Stream] = []
         while total > self._max_bytes:
             key = max(found, key=lambda each: sizes[each])
             left = self._give_up_oldest(key, sizes[key], int(sizes[key] * _SHRINK_TO))
@@ -433,7 +387,7 @@ class LogStore:
         self._writer.execute("DELETE FROM lines WHERE worker = ? AND (ms, offset) <= (?, ?)", (key, ms, offset))
         return size - freed
 
-    def _remove_older(self, stream: _Stream, oldest_ms: int) -> int:
+    def _remove_older(self, stream: Stream, oldest_ms: int) -> int:
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             where = (stream.key, oldest_ms)
@@ -472,23 +426,6 @@ class LogStore:
             answer.set_exception(RuntimeError("The log store is closed."))
         for connection in (*readers, self._writer):
             connection.close()
-
-
-def _portions(batch: _Batch) -> Iterator[_Batch]:
-    """The same lines in batches of about `_PORTION_CHARS`, so that room is made before a flood has taken too much."""
-    portion: _Batch = []
-    size = 0
-    for stream, lines in batch:
-        first = 0
-        for last, (_, _, line) in enumerate(lines, 1):
-            size += len(line)
-            if size >= _PORTION_CHARS:
-                yield [*portion, (stream, lines[first:last])]
-                portion, size, first = [], 0, last
-        if first < len(lines):
-            portion.append((stream, lines[first:]))
-    if portion:
-        yield portion
 
 
 def _is_unreadable(error: sqlite3.Error) -> bool:

@@ -26,7 +26,6 @@ from yottabench.emulator.control.surface import Control, Parts
 from yottabench.emulator.dispatch import Dispatcher
 from yottabench.emulator.drivers.choice import DriverError, make_drivers
 from yottabench.emulator.drivers.sim import SimDriver
-from yottabench.emulator.endpoints import Services
 from yottabench.emulator.faults import Faults
 from yottabench.emulator.gateway import FAULT_OPERATION, Gateway
 from yottabench.emulator.guard import GuardedProtocol, sweep
@@ -36,6 +35,7 @@ from yottabench.emulator.listening import Server
 from yottabench.emulator.logs import LogStore
 from yottabench.emulator.places import Places
 from yottabench.emulator.retention import DAY_MS, Retention
+from yottabench.emulator.services import Services
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.settling import Leases, Settler
 from yottabench.emulator.stats import Stats

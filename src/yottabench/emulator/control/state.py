@@ -9,8 +9,8 @@ import msgspec
 from yottabench.emulator.app import Api
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.control.snapshots import read_snapshot
-from yottabench.emulator.endpoints import Services, fail_open_tasks
 from yottabench.emulator.limits import SNAPSHOT_MAX_TASKS
+from yottabench.emulator.services import Services, fail_open_tasks
 from yottabench.emulator.store.base import EndpointStatus
 from yottabench.emulator.store.upkeep import ClearState, History, PutSnapshot, TooLarge
 
