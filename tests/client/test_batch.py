@@ -30,6 +30,7 @@ from yottabench.client import (
     InvalidRequest,
     JournalError,
     Retries,
+    batch_drivers,
 )
 
 
@@ -371,6 +372,28 @@ def test_tasks_are_in_the_journal_before_they_are_sent(service: Service, queue: 
 
     service.answer = answer
     assert len(list(batch(service, range(1, 1201), journal=journal, outputs=False))) == 1200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_whose_hands_are_full_waits_and_does_not_spin(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, queue = Service(kind), BusyQueue()
+    looks, asked = 0, batch_drivers.Batch.take_result
+
+    def counted(self: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return asked(self)
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            threading.Event().wait(0.02)  # longer than the first pause between looks
+        return queue.handle(request)
+
+    monkeypatch.setattr(batch_drivers.Batch, "take_result", counted)
+    service.answer = slow
+    results = list(batch(service, range(1, 31), concurrency=1))
+    assert len(results) == 30
+    assert looks < 300
 
 
 def test_items_may_come_asynchronously() -> None:

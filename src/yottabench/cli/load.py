@@ -1,5 +1,6 @@
 """`yottabench load`: runs load tests, judges old runs again, and lists the profiles."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -100,6 +101,20 @@ def report(
     except (RunDirError, ProfileError, CannotCompare) as error:
         _fail(str(error))
     raise typer.Exit(code)
+
+
+@app.command()
+def stamps(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, as in runs/20261231-120000-smoke.")],
+) -> None:
+    """Write every task's stamps as CSV to standard output: due, sent, accepted, ..., detected."""
+    from yottabench.load.rundir import RunDir, RunDirError
+    from yottabench.load.stamps import write_stamps
+
+    try:
+        write_stamps(RunDir.open(run_dir), sys.stdout)
+    except RunDirError as error:
+        _fail(str(error))
 
 
 @app.command()

@@ -2,16 +2,19 @@
 
 import asyncio
 import concurrent.futures
+import queue
 import threading
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from yottabench.client.async_driver import AsyncDriver, cancelled
 from yottabench.client.batch import Batch, BatchProgress, BatchResult, Job, OnProgress
 from yottabench.client.drivers import SyncDriver
 from yottabench.client.driving import outcome_of
 from yottabench.client.errors import YottaError
+
+T = TypeVar("T")
 
 
 def run_batch(
@@ -21,16 +24,19 @@ def run_batch(
     driver.run(batch.check())
     source, stop = iter(items), threading.Event()
     running: dict[concurrent.futures.Future[Any], Job] = {}
+    # Not concurrent.futures.wait, which looks at all that runs for each that ends.
+    ended: queue.SimpleQueue[concurrent.futures.Future[Any]] = queue.SimpleQueue()
     teller = _Teller(batch, on_progress)
     with concurrent.futures.ThreadPoolExecutor(concurrency, thread_name_prefix="yottabench") as pool:
         try:
             while not batch.done:
                 while len(running) < concurrency and (job := _next_job(batch, source)) is not None:
-                    running[pool.submit(copy_context().run, driver.run, job.plan, stop)] = job
-                pause_s = batch.pause_s()
+                    future = pool.submit(copy_context().run, driver.run, job.plan, stop)
+                    running[future] = job
+                    future.add_done_callback(ended.put)
+                pause_s = _pause_s(batch, len(running), concurrency)
                 if running:
-                    ended = concurrent.futures.wait(running, pause_s, concurrent.futures.FIRST_COMPLETED).done
-                    for future in ended:
+                    for future in _some(ended, pause_s):
                         _report(running.pop(future), outcome_of(future))
                 elif pause_s:
                     driver.sleep(pause_s)
@@ -59,7 +65,7 @@ async def run_batch_async(
         while not batch.done:
             while len(running) < concurrency and (job := await _next_job_async(batch, source)) is not None:
                 running[asyncio.ensure_future(driver.run(job.plan))] = job
-            pause_s = batch.pause_s()
+            pause_s = _pause_s(batch, len(running), concurrency)
             if running:
                 ended, _ = await asyncio.wait(running, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
                 for future in ended:
@@ -72,6 +78,21 @@ async def run_batch_async(
                 batch.given(result)
     finally:
         await cancelled(running)
+
+
+def _pause_s(batch: Batch, running: int, concurrency: int) -> float | None:
+    # While all hands are full, something that is due cannot be begun before one is free.
+    return None if running >= concurrency else batch.pause_s()
+
+
+def _some(ended: "queue.SimpleQueue[T]", pause_s: float | None) -> Iterator[T]:
+    """All that are there; where none is, what comes first, waited for at most so long."""
+    try:
+        yield ended.get(timeout=pause_s)
+        while True:
+            yield ended.get_nowait()
+    except queue.Empty:
+        return
 
 
 class _Teller:
