@@ -94,13 +94,11 @@ def executions(tasks: Sequence[Sent]) -> list[Execution]:
 
 def write_views(run: RunDir, held: Sequence[ServerTask], executed: Sequence[Execution]) -> None:
     """The files in which a run keeps what the server holds and what was executed."""
-    write_lines(
-        run.server_file,
-        [
-            {"id": t.task_id, "status": t.status, "ended": t.ended, "created": t.created_ms, "updated": t.updated_ms}
-            for t in held
-        ],
-    )
+    lines: list[dict[str, Any]] = []
+    for t in held:
+        about = {"id": t.task_id, "status": t.status, "ended": t.ended, "created": t.created_ms}
+        lines.append(about | {"updated": t.updated_ms, "delivered": t.delivered_ms})
+    write_lines(run.server_file, lines)
     write_lines(
         run.executions_file,
         [{"id": e.task_id, "attempt": e.attempt, "start": e.start_ms, "end": e.end_ms} for e in executed],

@@ -9,13 +9,15 @@ from typing import Any
 
 import attrs
 import pytest
+from typer.testing import CliRunner
 
+from yottabench.cli.load import app
 from yottabench.load.profile import list_profiles
 from yottabench.load.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]
 FULL = os.environ.get("LOAD_FULL") == "1"
-# Enough to see that each does what it says; a trace runs its first hours.
+# Enough to see that each does what it says.
 QUICK: dict[str, list[str]] = {
     "azure-code": ["--duration", "2"],
     "azure-conv": ["--duration", "1"],
@@ -123,6 +125,7 @@ CHECKS = {
 }
 
 
+@pytest.mark.skipif(not FULL, reason="LOAD_FULL=1 runs it")
 def test_a_hopeless_run_ends_early_with_99(tmp_path: Path):
     profile = tmp_path / "hopeless.toml"
     profile.write_text(
@@ -139,10 +142,14 @@ def test_a_hopeless_run_ends_early_with_99(tmp_path: Path):
 
 
 def test_what_only_an_emulator_of_the_run_can_do_is_refused_before_anything_is_sent(tmp_path: Path):
-    command = [sys.executable, "-m", "yottabench", "load", "run", "worker-kill", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--host", "http://127.0.0.1:1"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 2
-    assert "which only works on an emulator that the run starts itself. Leave --host out." in done.stderr
+    done = CliRunner().invoke(app, ["run", "worker-kill", "--out", str(tmp_path), "--host", "http://127.0.0.1:1"])
+    assert done.exit_code == 2
+    assert "which only works on an emulator that the run starts itself. Leave --host out." in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_sent(tmp_path: Path):
+    done = CliRunner().invoke(app, ["run", "smoke", "--out", str(tmp_path), "--compare", str(tmp_path / "gone")])
+    assert done.exit_code == 2
+    assert "The run to compare with cannot be read" in done.output
     assert not list(tmp_path.iterdir())

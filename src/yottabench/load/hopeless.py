@@ -1,5 +1,6 @@
 """Whether a run goes on in vain: which gate can no longer be kept, told from what its processes measured so far."""
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -132,8 +133,8 @@ class Watchdog:
         before_s = self._at_s - gate.bound / 1000
         overdue = 0
         for told in self._processes.values():
-            begun = max((count for at_s, count in told.begun if at_s <= before_s), default=0)
-            overdue += max(0, begun - told.closed)
+            upto = bisect.bisect_right(told.begun, before_s, key=lambda entry: entry[0])
+            overdue += max(0, told.begun[upto - 1][1] - told.closed) if upto else 0
         return overdue
 
 

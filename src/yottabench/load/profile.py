@@ -84,9 +84,7 @@ class Arrivals:
     def lasting(self, duration_s: float) -> "Arrivals":
         """The same for another time; stages keep their shape, while a trace is cut off."""
         whole_s = sum(stage.duration_s for stage in self.stages)
-        stages = tuple(
-            attrs.evolve(stage, duration_s=stage.duration_s * duration_s / whole_s) for stage in self.stages
-        )
+        stages = tuple(attrs.evolve(stage, duration_s=stage.duration_s * duration_s / whole_s) for stage in self.stages)
         return attrs.evolve(self, duration_s=duration_s, stages=stages)
 
 

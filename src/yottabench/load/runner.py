@@ -167,9 +167,7 @@ def wished_profile(wishes: Wishes) -> Profile:
         looking = change(looking, where, api_qps=parse_api_qps(wishes.api_qps))
     if wishes.detection is not None:
         looking = change(looking, where, mode=wishes.detection)
-    return attrs.evolve(
-        profile, arrivals=arrivals, task=task, detection=looking, abort=profile.abort and wishes.abort
-    )
+    return attrs.evolve(profile, arrivals=arrivals, task=task, detection=looking, abort=profile.abort and wishes.abort)
 
 
 class _Say:
@@ -270,9 +268,7 @@ def _recover(folder: RunDir, say: _Say) -> Result | None:
     meta = folder.read_meta()
     endpoint = EndpointInUse(**meta["endpoint"])
     # The receiver ends with the generator that started it.
-    folder.update_meta(
-        interrupted=True, stopped_s=_last_sent_s(folder), receiver_died=bool(meta.get("webhooks"))
-    )
+    folder.update_meta(interrupted=True, stopped_s=_last_sent_s(folder), receiver_died=bool(meta.get("webhooks")))
     try:
         with Target(meta["host"]) as target:
             collect(folder, target, endpoint)

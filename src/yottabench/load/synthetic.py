@@ -22,10 +22,11 @@ _NORMAL = NormalDist()
 class Fitted:
     """The figures of one trace: (share, value) knots of its gaps and sizes, and how its gaps hang together.
 
-    Gaps longer than `idle_s` are stretched alike until the trace has its published length: how much of the time nothing
-    comes hangs on a few of the longest gaps, and so on chance. `swing` is the part of a gap's (normal) score that comes from a level common to neighbours, and `memory` the
-    correlation of that level from one task to the next. Both were fitted to the busiest second and to the variance of
-    the counts per second and per minute: gaps drawn each for itself give seconds that are far too calm.
+    Gaps longer than `idle_s` are stretched alike until the trace has its published length, because how much of the time
+    nothing comes hangs on a few of the longest gaps. `swing` is the part of a gap's (normal) score that comes from a
+    level common to neighbours, and `memory` the correlation of that level from one task to the next. Both were fitted
+    to the busiest second and to the variance of the counts per second and per minute: gaps drawn each for itself give
+    seconds that are far too calm.
     """
 
     requests: int

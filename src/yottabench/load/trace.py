@@ -83,9 +83,11 @@ def tick_of(trace: Trace) -> float:
     if len(times) < 2 or sum(count for count in times.values() if count > 1) < SHARED_PART * len(trace):
         return 0.0
     steps = sorted(later - earlier for earlier, later in itertools.pairwise(sorted(times)))
+    if steps[0] < LEAST_TICK_S:
+        return 0.0
     # Ticks without a row make some steps longer; rounding makes the least one a little too short.
-    tick_s = steps[len(steps) // 2]
-    return tick_s if steps[0] >= LEAST_TICK_S and steps[0] >= 0.9 * tick_s else max(0.0, _least(steps))
+    usual_s = steps[len(steps) // 2]
+    return usual_s if steps[0] >= 0.9 * usual_s else steps[0]
 
 
 def spread(trace: Trace, tick_s: float, seed: int) -> Trace:
@@ -97,7 +99,3 @@ def spread(trace: Trace, tick_s: float, seed: int) -> Trace:
     # Where a tick was shorter than the others, its last rows may have passed the first of the next.
     note = f"times drawn within their tick of {tick_s:g} s"
     return attrs.evolve(trace, at_s=array("d", sorted(at_s)), notes=(*trace.notes, note))
-
-
-def _least(steps: list[float]) -> float:
-    return steps[0] if steps[0] >= LEAST_TICK_S else 0.0
