@@ -1,4 +1,4 @@
-"""Seeds of the simulation, each a life of the server; `SIMULATION_SEEDS=3000` runs more (make torture)."""
+"""Seeds of the simulation, each a life of the server; `SIMULATION_SEEDS=2000` runs more (make torture)."""
 
 import os
 import subprocess

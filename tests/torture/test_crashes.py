@@ -10,7 +10,7 @@ from tests.scratch import scratch
 from tests.torture.lives import Found, end_everywhere, record
 
 FULL = os.environ.get("TORTURE") == "full"
-LIVES = range(1, 25) if FULL else range(1, 3)  # each has some 900 operations
+LIVES = range(1, 13) if FULL else range(1, 3)  # each has some 900 operations
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from yottabench.emulator.retention import DAY_MS
 from yottabench.emulator.store.base import TaskState
 from yottabench.emulator.store.sqlite import SqliteStore
 
-KILLS = 300 if os.environ.get("TORTURE") == "full" else 5
+KILLS = 100 if os.environ.get("TORTURE") == "full" else 5
 
 
 def killed(folder: Path, number: int, chance: random.Random) -> list[str]:
