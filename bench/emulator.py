@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 
 import httpx
 
@@ -11,21 +12,22 @@ from bench.processes import Server, Wrk, server, wrk
 CONNECTIONS = 64
 SECONDS = 5
 REPETITIONS = 3
-DRAIN_TASKS = 5_000
-_TASK = json.dumps(
+DRAINTASKS = 5_000
+TASK = json.dumps(
     {
         "input": {"messages": [{"role": "user", "content": "hello " * 16}], "max_tokens": 64},
         "workerPort": 8000,
         "processUri": "/v1/chat/completions",
     }
 )
-_SERVE = ("yottabench", "serve", "--port", "0", "--json", "--ephemeral")
+SERVE = ("yottabench", "serve", "--port", "0", "--json", "--ephemeral")
 
 
-def _endpoint(target: Server, workers: int) -> str:
+def make_endpoint(target: Server, workers: int, image: str = "sim/echo") -> str:
+    """The URL of a new QUEUE endpoint."""
     body = {
         "name": "bench",
-        "image": "sim/echo",
+        "image": image,
         "resources": [{"region": "local", "gpuType": "NVIDIA_RTX_4090_24G", "gpuCount": 1}],
         "workers": workers,
         "containerVolumeInGb": 20,
@@ -35,38 +37,55 @@ def _endpoint(target: Server, workers: int) -> str:
     return f"{target.url}/v2/serverless/{answer.json()['data']['id']}"
 
 
-def _submissions(*command: str) -> Wrk:
+def _submissions(*command: str) -> tuple[Wrk, float]:
     with server(*command) as target:
-        return wrk(f"{_endpoint(target, workers=0)}/tasks", CONNECTIONS, SECONDS, body=_TASK)
+        return _with_cpu(target, f"{make_endpoint(target, workers=0)}/tasks")
 
 
-def _hello() -> Wrk:
+def _hello() -> tuple[Wrk, float]:
     with server("bench.peers", "hello") as target:
-        return wrk(target.url, CONNECTIONS, SECONDS, body=_TASK)
+        return _with_cpu(target, target.url)
+
+
+def _with_cpu(target: Server, url: str) -> tuple[Wrk, float]:
+    before_s = target.cpu_s
+    measured = wrk(url, CONNECTIONS, SECONDS, body=TASK)
+    return measured, (target.cpu_s - before_s) / measured.requests * 1e6
 
 
 def submissions() -> Report:
     """POST .../tasks, acknowledged after the commit, against a constant answer and against commit per request."""
-    runs = {"emulator": list[Wrk](), "hello": list[Wrk](), "commit per request": list[Wrk]()}
+    ways: dict[str, Callable[[], tuple[Wrk, float]]] = {
+        "emulator": lambda: _submissions(*SERVE),
+        "hello": _hello,
+        "commit per request": lambda: _submissions("bench.peers", "commit-per-request"),
+    }
+    runs: dict[str, list[tuple[Wrk, float]]] = {name: [] for name in ways}
     for _ in range(REPETITIONS):
-        runs["hello"].append(_hello())
-        runs["emulator"].append(_submissions(*_SERVE))
-        runs["commit per request"].append(_submissions("bench.peers", "commit-per-request"))
+        for name, measure in ways.items():
+            runs[name].append(measure())
     report = Report(
         "Durable submissions",
         f"{CONNECTIONS} connections, {SECONDS} s, {REPETITIONS} rounds in turn; server and wrk on a core each. SQLite"
         " with synchronous=FULL; every answer after its commit.",
     )
-    rate: dict[str, Figure] = {}
-    for name, measured in runs.items():
-        rate[name] = Figure(name, "requests/s", tuple(each.per_s for each in measured))
-        report.figures.append(rate[name])
-        report.figures.append(Figure(f"{name}, p99", "ms", tuple(each.p99_ms for each in measured)))
-    ours = rate["emulator"].median
-    report.ratios.append(Ratio("emulator / hello on the same server", ours / rate["hello"].median, 0.5))
-    report.ratios.append(Ratio("emulator / commit per request", ours / rate["commit per request"].median, 8))
-    p99_ms = next(each for each in report.figures if each.name == "emulator, p99").median
-    report.ratios.append(Ratio("emulator, p99 in ms", p99_ms, 10, at_least=False))
+    rate, p99_ms, cpu_us = (
+        {name: Figure(f"{name}{what}", unit, tuple(map(pick, measured))) for name, measured in runs.items()}
+        for what, unit, pick in (
+            ("", "requests/s", lambda run: run[0].per_s),
+            (", p99", "ms", lambda run: run[0].p99_ms),
+            (", processor time", "us per request", lambda run: run[1]),
+        )
+    )
+    for name in ways:
+        report.figures += [rate[name], p99_ms[name], cpu_us[name]]
+    ours, hello = rate["emulator"].median, rate["hello"].median
+    report.ratios += [
+        Ratio("emulator / hello on the same server", ours / hello, 0.5),
+        Ratio("the same, by processor time", cpu_us["hello"].median / cpu_us["emulator"].median, 0.5),
+        Ratio("emulator / commit per request", ours / rate["commit per request"].median, 8),
+        Ratio("emulator, p99 in ms", p99_ms["emulator"].median, 10, at_least=False),
+    ]
     return report
 
 
@@ -75,7 +94,7 @@ def start_and_memory() -> Report:
     ready_s: list[float] = []
     memory_mb: list[float] = []
     for _ in range(REPETITIONS):
-        with server(*_SERVE) as target:
+        with server(*SERVE) as target:
             ready_s.append(target.ready_s)
             memory_mb.append(target.memory_mb)
     report = Report("Start", f"{REPETITIONS} starts on an empty store, on one core.")
@@ -89,8 +108,8 @@ def drain() -> Report:
     """A queue that is full when its workers come: tasks per second, each by HTTP, each result durable."""
     per_s: list[float] = []
     for _ in range(REPETITIONS):
-        with server(*_SERVE) as target:
-            endpoint = _endpoint(target, workers=0)
+        with server(*SERVE) as target:
+            endpoint = make_endpoint(target, workers=0)
             with httpx.Client(headers={"X-Api-Key": "bench"}) as client:
                 _fill(endpoint)
                 client.put(f"{endpoint}/workers", params={"count": 16})
@@ -101,7 +120,7 @@ def drain() -> Report:
 
 
 def _fill(endpoint: str) -> None:
-    wrk(f"{endpoint}/tasks", CONNECTIONS, 2, body=_TASK)
+    wrk(f"{endpoint}/tasks", CONNECTIONS, 2, body=TASK)
 
 
 def _drained_per_s(client: httpx.Client, endpoint: str) -> float:
@@ -114,7 +133,7 @@ def _drained_per_s(client: httpx.Client, endpoint: str) -> float:
         before = open_tasks()
     started = time.perf_counter()
     left = before
-    while left > max(0, before - DRAIN_TASKS):
+    while left > max(0, before - DRAINTASKS):
         time.sleep(0.05)
         left = open_tasks()
     return (before - left) / (time.perf_counter() - started)

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -55,10 +56,15 @@ class Report:
     about: str
     figures: list[Figure] = attrs.field(factory=list[Figure])
     ratios: list[Ratio] = attrs.field(factory=list[Ratio])
+    skipped: list[str] = attrs.field(factory=list[str])  # what could not be measured here, and why
 
     def markdown(self) -> str:
-        """Two tables."""
-        lines = [f"## {self.title}", "", self.about, "", "| figure | median | unit | spread |", "|---|---:|---|---|"]
+        """A title and two tables."""
+        return f"## {self.title}\n\n{self.tables()}"
+
+    def tables(self) -> str:
+        """How it was measured, the figures, and the ratios with what they should be."""
+        lines = [self.about, "", "| figure | median | unit | spread |", "|---|---:|---|---|"]
         lines += [f"| {each.name} | {_number(each.median)} | {each.unit} | {each.spread} |" for each in self.figures]
         if self.ratios:
             lines += ["", "| ratio | value | target | reached |", "|---|---:|---:|---|"]
@@ -67,6 +73,8 @@ class Report:
             lines.append(
                 f"| {each.name} | {each.value:.2f} | {sign} {each.target:g} | {'yes' if each.reached else 'no'} |"
             )
+        if self.skipped:
+            lines += ["", *(f"Not measured: {each}" for each in self.skipped)]
         return "\n".join([*lines, ""])
 
 
@@ -99,6 +107,30 @@ def _cpu() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
+_MARK = re.compile(r"(<!-- bench (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def update(page: Path, reports: dict[str, Report]) -> None:
+    """Put the tables of `reports` where the page has `<!-- bench NAME -->` ... `<!-- end -->`; what was not run stays.
+
+    The mark `machine` gets where and on what commit this ran.
+    """
+    found = {name: report.tables() for name, report in reports.items()} | {"machine": _where(machine())}
+
+    def fresh(mark: "re.Match[str]") -> str:
+        return f"{mark[1]}{found[mark[2]].rstrip()}\n{mark[3]}" if mark[2] in found else mark[0]
+
+    page.write_text(_MARK.sub(fresh, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _where(where: dict[str, Any]) -> str:
+    return (
+        f"{where['cpu']}, {where['cores']} cores, {where['system']}, Python {where['python']},"
+        f" commit {where['commit']};"
+        f" {', '.join(f'{name} {number}' for name, number in where['packages'].items())}."
+    )
+
+
 def write(reports: list[Report], folder: Path) -> Path:
     """bench.json for programs and bench.md for people; returns the latter."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,6 +138,6 @@ def write(reports: list[Report], folder: Path) -> Path:
     content = {"machine": where, "reports": [attrs.asdict(report) for report in reports]}
     (folder / "bench.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     page = folder / "bench.md"
-    head = f"# Benchmarks\n\n{where['cpu']}, {where['cores']} cores, {where['system']}, Python {where['python']}.\n\n"
+    head = f"# Benchmarks\n\n{_where(where)}\n\n"
     page.write_text(head + "\n".join(report.markdown() for report in reports), encoding="utf-8")
     return page

@@ -31,6 +31,12 @@ class Server:
     ready_s: float
 
     @property
+    def cpu_s(self) -> float:
+        """Processor time that it has used so far, in all its threads."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
     def memory_mb(self) -> float:
         """Resident memory in MB."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
@@ -41,10 +47,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(module: str, *options: str) -> Generator[Server]:
-    """`python -m module options`, pinned to one core; it must print one JSON line with `url` and `pid`."""
+def server(module: str, *options: str, core: str | None = SERVER_CORE) -> Generator[Server]:
+    """`python -m module options`, pinned to `core` if any; it must print one JSON line with `url` and `pid`."""
     started = time.perf_counter()
-    command = ["taskset", "-c", SERVER_CORE, sys.executable, "-m", module, *options]
+    command = [*_pinned(core), sys.executable, "-m", module, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -58,15 +64,29 @@ def server(module: str, *options: str) -> Generator[Server]:
         process.wait(30)
 
 
+def _pinned(core: str | None) -> list[str]:
+    return [] if core is None else ["taskset", "-c", core]
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process that was started in a session of its own, with all that it started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+
+
 @attrs.frozen
 class Wrk:
     """What wrk measured."""
 
     per_s: float
     p99_ms: float
+    requests: int
 
 
-def wrk(url: str, connections: int, seconds: int, *, body: str | None = None) -> Wrk:
+def wrk(url: str, connections: int, seconds: int, *, body: str | None = None, core: str | None = LOAD_CORE) -> Wrk:
     """Drive `url` with wrk from the other core: GET, or POST of `body`."""
     if shutil.which("wrk") is None:
         raise CannotMeasure("wrk is not installed. On Debian: apt-get install wrk.")
@@ -79,9 +99,7 @@ def wrk(url: str, connections: int, seconds: int, *, body: str | None = None) ->
         script.flush()
         output = _run(
             [
-                "taskset",
-                "-c",
-                LOAD_CORE,
+                *_pinned(core),
                 "wrk",
                 "-t1",
                 f"-c{connections}",
@@ -95,10 +113,11 @@ def wrk(url: str, connections: int, seconds: int, *, body: str | None = None) ->
     if "Non-2xx" in output:
         raise CannotMeasure(f"Some answers of {url} were no success:\n{output}")
     per_s = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    requests = re.search(r"(\d+) requests in", output)
     p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", output)
-    if per_s is None or p99 is None:
+    if per_s is None or p99 is None or requests is None:
         raise CannotMeasure(f"wrk said what was not understood:\n{output}")
-    return Wrk(float(per_s[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]])
+    return Wrk(float(per_s[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]], int(requests[1]))
 
 
 def _run(command: Sequence[str]) -> str:

@@ -1,10 +1,8 @@
 """Servers to compare the emulator with; each prints one JSON line when it is ready, as the emulator does."""
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import sys
 from typing import Any
 
@@ -65,9 +63,7 @@ def worker() -> None:
         server = await asyncio.get_running_loop().create_server(_Worker, "127.0.0.1", 0, backlog=1024)
         host, port = server.sockets[0].getsockname()
         print(json.dumps({"url": f"http://{host}:{port}", "pid": os.getpid()}), flush=True)  # noqa: T201 -- the line is its interface
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.close)
-        with contextlib.suppress(asyncio.CancelledError):
-            await server.serve_forever()
+        await server.serve_forever()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())

@@ -1,4 +1,4 @@
-"""`python -m bench.peers.fill QUEUE COUNT`: puts tasks into a queue; `--worker`: prints how its workers are started."""
+"""`python -m bench.peers.fill QUEUE COUNT`: puts tasks into a queue; `--commands`: prints those of its workers."""
 
 import asyncio
 import importlib
@@ -7,8 +7,8 @@ import json
 import sys
 
 queue = importlib.import_module(f"bench.peers.{sys.argv[1]}")
-if sys.argv[2] == "--worker":
-    print(json.dumps(queue.WORKER))  # noqa: T201 -- the line is its interface
+if sys.argv[2] == "--commands":
+    print(json.dumps({"worker": queue.WORKER, "schema": getattr(queue, "SCHEMA", None)}))  # noqa: T201 -- the line is its interface
 elif inspect.iscoroutinefunction(queue.fill):
     asyncio.run(queue.fill(int(sys.argv[2])))
 else:
