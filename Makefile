@@ -12,6 +12,8 @@ RUN_ARGS ?=
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
   --no-annotate pyproject.toml
 TEST_ARGS ?=
+BENCH ?=
+BENCH_ARGS ?=
 
 help: ## Print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,11 +60,21 @@ test: $(READY) ## The default suite: under 5 minutes on 2 cores
 load: $(READY) ## Start the emulator, run a load test, write a report: make load [PROFILE=smoke] [TRACE=file]
 	@$(BIN)/yottabench load run $(PROFILE) $(if $(TRACE),--trace "$(TRACE)") $(RUN_ARGS)
 
+load-full: $(READY) ## The load harness's long tests: every profile, planted faults, a stalling server, memory (about 50 minutes)
+	@LOAD_FULL=1 $(BIN)/python -m pytest tests/load/test_full.py tests/load/test_ends.py \
+	  tests/load/test_profiles_run.py tests/load/test_users_slider.py tests/load/test_compare.py
+
 serve: $(READY) ## Run the emulator on http://127.0.0.1:8080
 	@$(BIN)/yottabench serve
 
-bench: $(READY) ## Ratios against named peers, measured side by side
-	@$(BIN)/python -m bench
+bench: $(READY) ## Ratios against named peers, measured side by side: make bench [BENCH="submissions queues"]
+	@$(BIN)/python -m bench $(BENCH) $(BENCH_ARGS)
+
+bench-docs: $(READY) ## make bench, and its figures into docs/performance.md
+	@$(BIN)/python -m bench $(BENCH) $(BENCH_ARGS) --docs docs/performance.md
+
+lock-bench: ## Resolve bench/peers/requirements.in anew (needs uv)
+	$(filter-out pyproject.toml,$(LOCK)) bench/peers/requirements.in --output-file bench/peers/requirements.txt
 
 conformance: $(READY) ## Spec, client and emulator held to each other, or: TARGET=url [WRITE=1] YOTTA_API_KEY=key
 ifdef TARGET
@@ -88,7 +100,7 @@ coverage: $(READY) ## The default suite with its branch coverage of src/: at lea
 	@$(BIN)/coverage report
 
 torture: $(READY) ## Thousands of simulated lives, crashes, losses of power and kills
-	@TORTURE=full SIMULATION_SEEDS=3000 $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation tests/torture
+	@TORTURE=full SIMULATION_SEEDS=2000 $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation tests/torture
 
 soak: $(READY) ## Two hours at 70 % load: nothing may grow, nothing be lost; SOAK_S=600 for ten minutes
 	@$(BIN)/python -m tests.torture.soak
@@ -96,4 +108,4 @@ soak: $(READY) ## Two hours at 70 % load: nothing may grow, nothing be lost; SOA
 clean: ## Remove what these targets made (not generated/)
 	rm -rf .venv .cache dist runs .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help install lock generate reference verify lint types check test load serve bench conformance spec-changelog spec-diff surface mutation coverage torture soak clean
+.PHONY: help install lock generate reference verify lint types check test load load-full serve bench bench-docs lock-bench conformance spec-changelog spec-diff surface mutation coverage torture soak clean
