@@ -105,8 +105,8 @@ def test_after_any_other_failure_the_store_goes_on(disk: Disk, tmp_path: Path, c
 
 def test_a_flush_that_fails_while_the_log_is_cut_counts_too(disk: Disk, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    disk.failing["PRAGMA wal_checkpoint(TRUNCATE)"] = sqlite3.SQLITE_IOERR_FSYNC
-    store._checkpointer._cut = True
+    disk.failing["PRAGMA wal_checkpoint"] = sqlite3.SQLITE_IOERR_FSYNC
+    store._checkpointer._moved = True
     with pytest.raises(StoreBroken):
         store.apply([submit("a")])
     store.close()

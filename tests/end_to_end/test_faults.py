@@ -1,6 +1,7 @@
 """What becomes of a real server when its machine fails it."""
 
 import contextlib
+import itertools
 import resource
 import signal
 import socket
@@ -43,7 +44,8 @@ def test_on_a_full_disk_nothing_is_acknowledged_reads_go_on_and_room_cures_it(se
     largest = max(path.stat().st_size for path in data.iterdir())
     with limited(server.process.pid, resource.RLIMIT_FSIZE, largest):
         # Up to the size of the largest file there is room.
-        until(lambda: submit(server, endpoint_id, "filler", input="x" * 100_000) == NOT_KEPT)
+        fillers = (f"filler{number}" for number in itertools.count())
+        until(lambda: submit(server, endpoint_id, next(fillers), input="x" * 100_000) == NOT_KEPT)
         assert submit(server, endpoint_id, "refused", input="x" * 100_000) == NOT_KEPT
         assert server.data("GET", f"/{endpoint_id}/tasks/before")["status"] == "SUCCESS"
         assert "refused" not in task_ids(server, endpoint_id)
