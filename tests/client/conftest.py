@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.client.batches import BusyQueue
 from tests.client.clients import KINDS, Kind, end_loop
 from tests.client.service import Service
 
@@ -21,3 +22,11 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 @pytest.fixture
 def service(kind: Kind) -> Service:
     return Service(kind)
+
+
+@pytest.fixture
+def queue(service: Service) -> BusyQueue:
+    """What the service answers from, where a test says nothing else."""
+    made = BusyQueue()
+    service.answer = made.handle
+    return made
