@@ -234,8 +234,7 @@ class _Connection:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        # A socket of gevent's wraps a plain one that never waits: what need not wait is asked of that, at a third of
-        # the cost. Sockets that wait by themselves, and TLS, have no such inside.
+        # A socket of gevent's wraps a plain one that never waits: what need not wait costs a third there.
         self._raw: Any = None if isinstance(sock, ssl.SSLSocket) else getattr(sock, "_sock", None)
         self.sending = False
         self.reusable = False

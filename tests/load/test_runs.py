@@ -30,6 +30,7 @@ request_timeout_s = 0.5
 drain_timeout_s = 2
 [validity]
 lateness_p99_ms = 5000
+cpu = 100
 """
 
 

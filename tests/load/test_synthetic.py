@@ -1,3 +1,4 @@
+import heapq
 import itertools
 import math
 import statistics
@@ -97,3 +98,26 @@ def test_knots_rise_from_share_zero_to_one():
             assert (knots[0][0], knots[-1][0]) == (0.0, 1.0)
             assert all(a < b and x <= y for (a, x), (b, y) in itertools.pairwise(knots))
             assert all(math.isfinite(value) and value > 0 for _, value in knots)
+
+
+def waiting_p95_s(trace: Trace, workers: int) -> float:
+    """How long the slowest twentieth takes in a queue of that many workers, with the service times of azure-code."""
+    free_s = [0.0] * workers
+    took_s: list[float] = []
+    for at_s, size in trace.rows():
+        begin_s = max(at_s, heapq.heappop(free_s))
+        end_s = begin_s + 0.05 + 0.0001 * size.prompt_tokens + 0.02 * size.output_tokens
+        heapq.heappush(free_s, end_s)
+        took_s.append(end_s - at_s)
+    return sorted(took_s)[int(0.95 * len(took_s))]
+
+
+def test_a_synthetic_code_trace_loads_a_queue_as_the_real_one_does():
+    real_s = 15.8  # what the same queue makes of the real trace
+    found = [waiting_p95_s(synthetic_trace("azure-code", seed), 8) for seed in range(1, 6)]
+    assert real_s / 2 < statistics.median(found) < real_s * 2
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the public traces are not beside the checkout")
+def test_the_real_code_trace_loads_a_queue_as_is_said():
+    assert waiting_p95_s(read_trace(SHARED / FILES["azure-code"]), 8) == pytest.approx(15.8, rel=0.05)

@@ -40,8 +40,9 @@ def test_an_endpoint_is_made_read_and_removed():
         assert target.use_endpoint(ENDPOINT_ID).made_by_run is False
         for n in range(250):
             stub.keep(f"t_{n}")
-        assert [task.task_id for task in target.tasks(ENDPOINT_ID)] == [f"t_{n}" for n in reversed(range(250))]
-        assert len(target.executions(ENDPOINT_ID, 250)) == 250
+        listed = [task.task_id for page, _ in target.pages(ENDPOINT_ID) for task in page]
+        assert listed == [f"t_{n}" for n in reversed(range(250))]
+        assert len(list(target.executions(ENDPOINT_ID, 250))) == 250
         assert target.task(ENDPOINT_ID, "t_7") is not None
         assert target.task(ENDPOINT_ID, "nobody") is None
         assert target.remove_endpoint(ENDPOINT_ID) is None
@@ -62,8 +63,8 @@ def test_an_endpoint_that_never_gets_its_workers_is_removed_again():
 
 
 def test_an_endpoint_in_another_mode_is_refused_with_the_next_step(monkeypatch: pytest.MonkeyPatch):
-    alb = stub_api._endpoint() | {"serviceMode": "ALB"}
-    monkeypatch.setattr(stub_api, "_endpoint", lambda: alb)
+    queue = stub_api._endpoint
+    monkeypatch.setattr(stub_api, "_endpoint", lambda stub: queue(stub) | {"serviceMode": "ALB"})
     with (
         StubApi() as stub,
         Target(stub.url) as target,

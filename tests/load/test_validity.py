@@ -46,6 +46,12 @@ def test_how_busy_it_may_be_is_the_profiles_to_say(tmp_path: Path):
     ]
 
 
+def test_a_short_run_may_have_two_busy_seconds(tmp_path: Path):
+    run = make_run(tmp_path, [Sent(n, n / 100) for n in range(20)])
+    metrics(run, [1.0, 1.0])
+    assert evaluate(run)["exit_code"] == 0
+
+
 def test_seconds_in_which_nothing_was_due_do_not_count(tmp_path: Path):
     run = make_run(tmp_path, [Sent(n, n / 100) for n in range(20)])
     metrics(run, [1.0] * 10, due=0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from yottabench.load.journal import ACCEPTED, ANOTHERS, REFUSED, SENT, THROTTLED, UNKNOWN, UNMARKED, Journal, seq_of
+from yottabench.load.journal import ACCEPTED, REFUSED, SENT, STRANGE, THROTTLED, UNKNOWN, UNMARKED, Journal, seq_of
 
 FAULTS = {
     "lost": "acknowledged, but not on the server",
@@ -285,7 +285,7 @@ class Auditor:
 
     def _result(self, process: int, journal: Journal, row: int) -> None:
         self.audit.results_checked += journal.own_result[row] != UNMARKED
-        if journal.own_result[row] == ANOTHERS:
+        if journal.own_result[row] == STRANGE:
             self._did_not_match(journal.task_id(row))
         if self.audit.receipts is not None and self._delivered[process][row] and not self._told_failed[process][row]:
             self.audit.undelivered.add(journal.task_id(row))

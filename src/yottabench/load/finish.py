@@ -16,12 +16,17 @@ from yottabench.load.target import EndpointInUse, Target
 from yottabench.load.verdict import evaluate
 
 POLL_S, QUIET_S, SETTLE_AT_MOST_S = 0.1, 0.5, 5.0
+MOST_READINGS = 5  # of the server's list, while tasks whose submit got no answer still come
 
 
 def collect(run: RunDir, target: Target, endpoint: EndpointInUse) -> None:
     """Writes down what the server holds and what its workers executed; what cannot be read is noted in the files."""
     journals, _ = run.journals()
-    write_lines(run.server_file, _server_lines(target, endpoint, journals))
+    for reading in range(1, MOST_READINGS + 1):
+        listing = _Listing(target, endpoint, journals, last=reading == MOST_READINGS)
+        write_lines(run.server_file, listing.lines())
+        if not listing.moved or not endpoint.made_by_run:
+            break
     ended = sum(1 for journal in journals for status in journal.status if status)
     write_lines(run.executions_file, _execution_lines(target, endpoint.endpoint_id, ended, journals))
 
@@ -44,33 +49,56 @@ def conclude(run: RunDir) -> dict[str, Any]:
     return result
 
 
-def _server_lines(target: Target, endpoint: EndpointInUse, journals: list[Journal]) -> Iterator[dict[str, Any]]:
-    unsure = {
-        journal.task_id(row)
-        for journal in journals
-        for row, outcome in enumerate(journal.outcome)
-        if outcome != ACCEPTED
-    }
-    met: set[str] = set()
-    try:
-        before = target.count(endpoint.endpoint_id)
-        for task in target.tasks(endpoint.endpoint_id):
-            unsure.discard(task.task_id)
-            if not endpoint.made_by_run:
-                # Tasks that others submit meanwhile shift the pages; meeting one twice proves nothing then.
-                if task.task_id in met:
-                    continue
-                met.add(task.task_id)
-            yield _line(task)
-        for task_id in sorted(unsure):
-            found = target.task(endpoint.endpoint_id, task_id)
-            if found is not None:
-                yield _line(found)
-        if target.count(endpoint.endpoint_id) == before:
-            # What changed while the list was read cannot be compared with it.
-            yield {"processing": before}
-    except YottaError as error:
-        yield {"note": f"the list of tasks could not be read: {error}"}
+class _Listing:
+    """One reading of everything that the server holds; `moved` when tasks came meanwhile.
+
+    Pages count from the newest task, so one that comes shifts all others: the next page begins with what the last one
+    ended with. Meeting a task twice proves nothing then.
+    """
+
+    def __init__(self, target: Target, endpoint: EndpointInUse, journals: list[Journal], *, last: bool) -> None:
+        self._target = target
+        self._endpoint = endpoint
+        self._last = last
+        self.moved = False
+        self._unsure = {
+            journal.task_id(row)
+            for journal in journals
+            for row, outcome in enumerate(journal.outcome)
+            if outcome != ACCEPTED
+        }
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        endpoint_id = self._endpoint.endpoint_id
+        try:
+            before = self._target.count(endpoint_id)
+            yield from self._listed()
+            for task_id in sorted(self._unsure):
+                found = self._target.task(endpoint_id, task_id)
+                if found is not None:
+                    yield _line(found)
+            if not self.moved and self._target.count(endpoint_id) == before:
+                # What changed while the list was read cannot be compared with it.
+                yield {"processing": before}
+        except YottaError as error:
+            yield {"note": f"the list of tasks could not be read: {error}"}
+
+    def _listed(self) -> Iterator[dict[str, Any]]:
+        # Where others submit too, or tasks still come after several readings, each is taken once.
+        once = self._last or not self._endpoint.made_by_run
+        met: set[str] = set()
+        first_total: int | None = None
+        for page, total in self._target.pages(self._endpoint.endpoint_id):
+            first_total = total if first_total is None else first_total
+            self.moved = self.moved or total != first_total
+            for task in page:
+                self._unsure.discard(task.task_id)
+                if not once or task.task_id not in met:
+                    yield _line(task)
+                if once:
+                    met.add(task.task_id)
+        if self.moved and self._last and self._endpoint.made_by_run:
+            yield {"note": "tasks still came while the list was read, time and again: it may miss some"}
 
 
 def _line(task: ServerTask) -> dict[str, Any]:

@@ -17,7 +17,7 @@ VERSION = 1
 SENT, ACCEPTED, REFUSED, THROTTLED, UNKNOWN = range(5)
 
 # Whose mark a result showed, as kept in Journal.own_result.
-UNMARKED, OWN, ANOTHERS = range(3)
+UNMARKED, OWN, STRANGE = range(3)
 
 
 class JournalError(ValueError):
@@ -164,7 +164,7 @@ class Journal:
             self.created_ms[row], self.updated_ms[row] = int(line["created"]), int(line["updated"])
             self.status[row] = self._status_number(str(line["status"]))
             own: bool | None = line.get("own")
-            self.own_result[row] = UNMARKED if own is None else OWN if own else ANOTHERS
+            self.own_result[row] = UNMARKED if own is None else OWN if own else STRANGE
             by = str(line.get("by", ""))
             self.seen_by[by] = self.seen_by.get(by, 0) + 1
 

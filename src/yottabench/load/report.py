@@ -12,7 +12,7 @@ from yottabench.load.summary import LATENCY_ROWS, audit_text, facts, latency_cel
 Result = Mapping[str, Any]
 
 MOST_IDS_SHOWN = 50
-_ONLY_WHEN_FOUND = ("redelivered", "undelivered")  # without webhooks they would be rows about nothing
+_OF_WEBHOOKS = ("redelivered", "undelivered")  # without webhooks they would be rows about nothing
 _COLUMNS = (
     ("count", "tasks"),
     ("p50_ms", "p50"),
@@ -145,7 +145,7 @@ def _audit_table(result: Result) -> str:
     rows: list[str] = []
     for key, meaning in meanings:
         finding = audit[key]
-        if key in _ONLY_WHEN_FOUND and not finding["count"]:
+        if key in _OF_WEBHOOKS and audit["receipts"] is None:
             continue
         mark = "kept" if not finding["count"] else "INVALID" if key == "open_" else "broken"
         rows.append(

@@ -181,12 +181,15 @@ class Target:
             return [f"Whether an endpoint named {name} was left at {self.host} is unknown: {error}. Look there."]
         return [problem for endpoint_id in left if (problem := self.remove_endpoint(endpoint_id)) is not None]
 
-    def tasks(self, endpoint_id: str) -> Iterator[ServerTask]:
-        """Every task of the endpoint, newest first. Raises YottaError when the list cannot be read to its end."""
+    def pages(self, endpoint_id: str) -> Iterator[tuple[list[ServerTask], int]]:
+        """Every task of the endpoint, newest first, by pages, and how many the server says there are in all.
+
+        Raises YottaError when the list cannot be read to its end.
+        """
         number = 1
         while True:
             page = self._client.tasks.list(endpoint_id, page_number=number, page_size=PAGE_SIZE)
-            yield from map(_server_task, page.items)
+            yield [_server_task(item) for item in page.items], page.total
             if number * PAGE_SIZE >= page.total:
                 return
             number += 1

@@ -9,7 +9,8 @@ from yottabench.load.journal import Journal
 from yottabench.load.profile import Profile
 from yottabench.load.rundir import RunDir, read_lines
 
-BUSY_SHARE = 0.1  # of the seconds: a single busy one is a hiccup, and lateness tells what it cost
+BUSY_SHARE = 0.1  # of the seconds
+HICCUPS = 2  # busy seconds that a run of any length may have; lateness tells what they cost
 
 
 def doubts(
@@ -62,7 +63,7 @@ def _cpu_doubts(run: RunDir, allowed: float) -> Iterator[str]:
     for path in sorted(run.path.glob("metrics-*.jsonl")):
         shares = [line["cpu"] for line in read_lines(path) if line.get("due")]
         busy = sum(share > allowed for share in shares)
-        if busy > len(shares) * BUSY_SHARE:
+        if busy > max(HICCUPS, len(shares) * BUSY_SHARE):
             yield (
                 f"process {path.stem.removeprefix('metrics-')} was busy: more than {allowed:.0%} of a core in "
                 f"{busy} of {len(shares)} seconds (add --processes, or lower the rate)"
