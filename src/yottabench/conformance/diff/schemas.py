@@ -48,20 +48,28 @@ class Schemas:
         self._new = new
         self._found = found
         self._under_way: list[tuple[str, str]] = []
+        self._alike: set[tuple[str, str]] = set()
+        """Pairs without a difference: the envelope of errors alone is used some ninety times."""
+        self._noted = 0
 
     def compare(self, old: Node, new: Node, place: Place) -> None:
         """Find what differs between two schemas; a schema that holds itself is looked into once."""
         pair = (_lead(old), _lead(new))
-        if any(pair) and pair in self._under_way:
+        leads = any(pair)
+        if leads and (pair in self._under_way or pair in self._alike):
             return
         self._under_way.append(pair)
+        noted = self._noted
         try:
             self._shapes(shape_of(self._old, old), shape_of(self._new, new), place.of(old, new))
         finally:
             self._under_way.pop()
+        if leads and noted == self._noted:
+            self._alike.add(pair)
 
     def note(self, kind: Kind, what: str, place: Place, old: Any, new: Any, breaking: bool | None = None) -> None:
         """Record a difference."""
+        self._noted += 1
         breaking = breaks(kind, place.side) if breaking is None else breaking
         self._found(Change(kind, what, place.where, place.side, breaking, old, new, place.named))
 
