@@ -162,6 +162,8 @@ async def main(rounds: int, seed: int) -> int:
         stats = server.http.get("/_emulator/stats").json()["data"]
         server.close()
         tracebacks = log.read_text().count("Traceback")
+        if tracebacks:
+            wrong.append(log.read_text()[-6_000:])
     receiver.close()
     for line in (
         f"{rounds} deaths of the server (seed {seed}), {done}",
