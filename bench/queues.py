@@ -19,6 +19,7 @@ from bench.processes import CannotMeasure, end, server, wrk
 
 ROUNDS = 3
 OURS = 64  # tasks in the hands of workers at a time
+OURS_TASKS = 10_000  # at least
 FILL_S = 2
 PATIENCE_S = 60
 _SHARE = (0.1, 0.9)  # of the tasks between which the clock runs: without the start of workers, and without a slow last
@@ -102,9 +103,8 @@ class _Target:
     def answered(self) -> int:
         return int(httpx.get(self.url).text)
 
-    def rate(self, tasks: int, process: "subprocess.Popen[bytes] | None" = None) -> float:
-        """Of the next `tasks` answers: how many a second come between the shares of them in _SHARE."""
-        before = self.answered()
+    def rate(self, before: int, tasks: int, process: "subprocess.Popen[bytes] | None" = None) -> float:
+        """Of the `tasks` answers after the first `before`: how many a second come between the shares in _SHARE."""
         first, last = (before + share * tasks for share in _SHARE)
         until_s = time.monotonic() + PATIENCE_S
         begun: tuple[float, int] | None = None
@@ -132,11 +132,13 @@ def _emulator(target: _Target) -> tuple[float, float]:
         )
         with server(*SERVE, "--images", str(images), core=None) as emulator:
             endpoint = make_endpoint(emulator, workers=0, image="bench")
-            wrk(f"{endpoint}/tasks", 64, FILL_S, body=TASK, core=None)
             with httpx.Client(headers={"X-Api-Key": "bench"}) as client:
-                full = _open_tasks(client, endpoint)
+                before, full = target.answered(), 0
+                while full < OURS_TASKS:
+                    wrk(f"{endpoint}/tasks", 64, FILL_S, body=TASK, core=None)
+                    full = _open_tasks(client, endpoint)
                 client.put(f"{endpoint}/workers", params={"count": OURS})
-                drained = target.rate(full)
+                drained = target.rate(before, full)
                 while _open_tasks(client, endpoint):
                     time.sleep(0.02)
                 before, started = target.answered(), time.perf_counter()
@@ -202,6 +204,7 @@ class _Run:
             with contextlib.suppress(CannotMeasure):  # it is there after the first round
                 self._say(*found["schema"])
         self._say(*fill, str(self.peer.tasks))
+        before = target.answered()
         command = [f"{self.programs}/{found['worker'][0]}", *found["worker"][1:]]
         process = subprocess.Popen(
             command,
@@ -211,6 +214,6 @@ class _Run:
             stderr=subprocess.DEVNULL,
         )
         try:
-            return target.rate(self.peer.tasks, process)
+            return target.rate(before, self.peer.tasks, process)
         finally:
             end(process)
