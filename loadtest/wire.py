@@ -1,5 +1,6 @@
 """The three task operations of a load run, through the generated client, carried by the light client or by httpx."""
 
+import ssl
 import threading
 from typing import Any, cast
 
@@ -107,6 +108,7 @@ class Wire:
         self._light = self._lightly() if kind == "light" else None
         # An httpx.Client shared by many greenlets collapses, so under httpx each greenlet has its own.
         self._own = threading.local()
+        self._tls: ssl.SSLContext | None = None
 
     def close(self) -> None:
         """Closes idle connections."""
@@ -184,9 +186,17 @@ class Wire:
         client: AuthenticatedClient | None = getattr(self._own, "client", None)
         if client is None:
             timeout = httpx.Timeout(self._timeout_s)
-            client = AuthenticatedClient(base_url=self._base_url, token=self._api_key, timeout=timeout)
+            client = AuthenticatedClient(
+                base_url=self._base_url, token=self._api_key, timeout=timeout, verify_ssl=self._trusted()
+            )
             self._own.client = client
         return client
+
+    def _trusted(self) -> ssl.SSLContext:
+        """The context that httpx would make for each client: once, since reading the authorities takes longest."""
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+        return self._tls
 
     def _lightly(self) -> AuthenticatedClient:
         client = AuthenticatedClient(base_url=self._base_url, token=self._api_key)

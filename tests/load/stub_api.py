@@ -65,7 +65,7 @@ class StubApi:
         class Handler(_Handler):
             stub = api
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.handle_error = lambda request, client_address: None  # clients that vanish are part of the tests
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -164,6 +164,10 @@ class StubApi:
             for task in found[(number - 1) * size : number * size]
         ]
         return {"items": items, "page": number, "size": size, "total": len(found), "pages": -(-len(found) // size)}
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 512  # with the usual 5 a burst of clients waits for its connections by the second
 
 
 class _Handler(BaseHTTPRequestHandler):
