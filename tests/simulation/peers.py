@@ -29,8 +29,10 @@ class Workers:
         self._world = world
         self._seen = 0
         self._open: list[Call] = []
-        self._attempts: dict[Key, list[int]] = {}
-        self._answers: dict[tuple[int, str, int], tuple[str, bytes]] = {}
+        # By seq: once retention has let a task go, its taskId may be another task's.
+        self._seqs: dict[Call, int] = {}
+        self._attempts: dict[int, list[int]] = {}
+        self._answers: dict[tuple[int, int], tuple[str, bytes]] = {}
         self._status: dict[int, WorkerStatus] = {}
         self._driver: FakeDriver
 
@@ -72,7 +74,7 @@ class Workers:
         endpoint_id = int(call.headers["x-endpoint-id"])
         self._world.note("answer", way, endpoint_id, call.task_id, call.attempt)
         body = b'{"task":"%s","attempt":%d}' % (call.task_id.encode(), call.attempt)
-        key = (endpoint_id, call.task_id, call.attempt)
+        key = (self._seqs[call], call.attempt)
         match way:
             case "ok":
                 self._answers[key] = ("ok", body)
@@ -151,7 +153,8 @@ class Workers:
         need(row.state == T.LEASED or row.state == T.FAILED, "A lease is durable before its worker is called.", row)
         need(row.fence == call.attempt, "Only the newest lease is called.", row, call.attempt)
         world.clients.check_call(key, call)
-        attempts = self._attempts.setdefault(key, [])
+        self._seqs[call] = row.seq
+        attempts = self._attempts.setdefault(row.seq, [])
         need(all(call.attempt > each for each in attempts), "The fence of a task rises with each call.", attempts, row)
         attempts.append(call.attempt)
         world.clock.call_at(world.clock.ms + int(world.plan.settings["worker_timeout_s"] * 1000), call.time_out)
@@ -161,7 +164,7 @@ class Workers:
         for row in self._world.watch.tasks.values():
             if row.state not in TERMINAL:
                 continue
-            answer = self._answers.get((row.endpoint_id, row.task_id, row.fence))
+            answer = self._answers.get((row.seq, row.fence))
             if row.state != T.FAILED:
                 need(answer == ("ok", row.output), "A result is what the newest lease was answered.", row, answer)
             else:
@@ -173,12 +176,10 @@ class Workers:
 
 @attrs.define
 class _Story:
-    """The sends of one delivery so far: when the next is due, and the last that was answered."""
+    """The sends of one delivery so far, and which server made the last."""
 
-    due_ms: int
     sends: list[int] = attrs.field(factory=list)
-    booted_ms: int = 0
-    acknowledged: bool = False
+    boot: int = 0
 
 
 class Receivers:
@@ -190,7 +191,7 @@ class Receivers:
         self._seen = dict.fromkeys(RECEIVERS, 0)
         self._open: dict[int, list[Call]] = {port: [] for port in RECEIVERS}
         self._full_ms = dict.fromkeys(RECEIVERS, 0)  # when all its places were taken last
-        self._stories: dict[Key, _Story] = {}
+        self._stories: dict[int, _Story] = {}  # by the seq of the task
 
     @property
     def _calls(self) -> list[Call]:
@@ -254,20 +255,20 @@ class Receivers:
         its = next(each for each in world.watch.deliveries.values() if each.task_seq == row.seq)
         need(its.state == D.INFLIGHT, "A send is written down before it goes out.", its)
         need(number == its.attempts + 1, "A webhook counts its sends.", its, number)
-        self._timed(key, number, its.next_ms, port)
+        self._timed(row.seq, number, its.next_ms, port)
 
-    def _timed(self, key: Key, number: int, due_ms: int, port: int) -> None:
+    def _timed(self, seq: int, number: int, due_ms: int, port: int) -> None:
         """`due_ms` is the store's; that it follows the ladder is checked with each commit (see watch.py)."""
         world = self._world
-        story = self._stories.setdefault(key, _Story(due_ms))
+        story = self._stories.setdefault(seq, _Story())
         again = bool(story.sends) and story.sends[-1] == number
-        need(not again or story.booted_ms < world.booted_ms, "Only a crash makes a send go out twice.", key, number)
+        need(not again or story.boot < world.boots, "Only a crash makes a send go out twice.", seq, number)
         expected_ms = max(due_ms, world.booted_ms)
-        need(world.clock.ms >= due_ms, "No webhook goes out before it is due.", key, number, due_ms)
+        need(world.clock.ms >= due_ms, "No webhook goes out before it is due.", seq, number, due_ms)
         if world.plan.prompt and self._full_ms[port] < due_ms:
-            need(world.clock.ms == expected_ms, "A webhook goes out when it is due.", key, number, expected_ms)
+            need(world.clock.ms == expected_ms, "A webhook goes out when it is due.", seq, number, expected_ms)
         story.sends.append(number)
-        story.booted_ms = world.booted_ms
+        story.boot = world.boots
 
     def check_all(self) -> None:
         """Every ended task with a webhook was told, as often as its delivery says."""
@@ -275,7 +276,7 @@ class Receivers:
             if each.task_seq is None:
                 continue
             row = self._world.watch.tasks[each.task_seq]
-            sends = self._stories[row.endpoint_id, row.task_id].sends
+            sends = self._stories[row.seq].sends
             counted = list(range(1, each.attempts + 1))
             need(sorted(set(sends)) == counted, "Every send that counts went out.", row, sends)
             need(sends == sorted(sends), "Sends come in their order.", row, sends)

@@ -10,6 +10,7 @@ import attrs
 # Everything that may go wrong or be asked for. A run leaves some of it out: faults hide behind each other.
 FEATURES = (
     "clock jumps",
+    "clock set back",
     "clean restarts",
     "crashes",
     "deletes",

@@ -106,7 +106,7 @@ class Watch:
             if each != was:
                 self._delivery(each)
                 if was is not None:
-                    self._send(was, each, recovered=recovered)
+                    self._send(was, each, now_ms, recovered=recovered)
         self._outbox(tasks, deliveries.values())
         counted = Counter((row.endpoint_id, row.state) for row in tasks.values())
         rows = sql.execute("SELECT endpoint_id, state, n FROM task_count WHERE n <> 0")
@@ -169,13 +169,15 @@ class Watch:
             due_ms = row.updated_ms + self._retry_ms[row.attempts - 1]
             need(row.next_ms == due_ms, "The next send is due when the ladder says.", row)
 
-    def _send(self, before: DeliveryRow, row: DeliveryRow, *, recovered: bool) -> None:
+    def _send(self, before: DeliveryRow, row: DeliveryRow, now_ms: int, *, recovered: bool) -> None:
         need(D(row.state) in _SENDS[D(before.state)], "A delivery moves only along its states.", before, row)
         ended = before.state == D.INFLIGHT and row.state != D.INFLIGHT and not recovered
         need(row.attempts == before.attempts + ended, "Each send counts once.", before, row)
         if recovered:
             need(row.state != D.INFLIGHT, "No send outlives its server.", row)
-            need(row.next_ms == before.next_ms, "A crash moves no delivery.", before, row)
+            # A clock that was set back: what waits then waits as long as it was to wait.
+            behind_ms = max(0, before.updated_ms - now_ms)
+            need(row.next_ms == before.next_ms - behind_ms, "A crash moves no delivery.", before, row)
 
     def _outbox(self, tasks: dict[int, TaskRow], deliveries: Iterable[DeliveryRow]) -> None:
         told = Counter(each.task_seq for each in deliveries if each.task_seq is not None)

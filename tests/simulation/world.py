@@ -67,6 +67,7 @@ class World:
         self.counts: dict[str, int] = {}
         self.steps = 0
         self.draining = False
+        self.boots = 0
         self.booted_ms = START_MS
         self._folder = folder
         self._tell = tell
@@ -98,6 +99,7 @@ class World:
         self.clock = FakeClock(self.clock.ms)
         self.loop = SimLoop(self.clock)
         self.loop.enter()
+        self.boots += 1
         self.booted_ms = self.clock.ms
         self.driver = FakeDriver(self.network)
         self.workers.adopt(self.driver)
@@ -146,6 +148,8 @@ class World:
         self._sql.close()
         self._graves.append((self.loop, self.bench))
         self.clock.ms += self.chance.choice([1, 1, 1000, 90_000])
+        if self.plan.has("clock set back") and self.chance.random() < 0.3:
+            self.clock.ms -= self.chance.choice([2_000, 7_200_000])
         self.boot()
 
     def _committed(self, commands: list[Any], outcomes: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import marshal
 import random
 import shutil
 from collections.abc import Callable
@@ -33,8 +34,7 @@ def dump(execute: Callable[[str], Any]) -> str:
     tables = [name for (name,) in execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
     found = hashlib.sha256()
     for name in tables:
-        rows = sorted(execute(f"SELECT * FROM {name}"), key=repr)
-        found.update(repr((name, rows)).encode())
+        found.update(marshal.dumps((name, list(execute(f"SELECT * FROM {name} ORDER BY 1, 2"))), 2))
     return found.hexdigest()
 
 
