@@ -1,6 +1,7 @@
 """`make bench`: runs the benchmarks named on the command line, or all."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument("--docs", type=Path, help="a page whose tables are to be those of this run")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     reports: dict[str, Report] = {}
     for name in chosen.names or ALL:
         try:

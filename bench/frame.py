@@ -85,11 +85,15 @@ def _number(value: float) -> str:
 PACKAGES = ("uvicorn", "uvloop", "httptools", "msgspec", "httpx", "locust", "gevent", "orjson")
 
 
+_LOAD_BEFORE = os.getloadavg()[0]
+
+
 def machine() -> dict[str, Any]:
     """Where this ran: ratios travel, figures do not."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "load_before": round(_LOAD_BEFORE, 1),
         "system": f"{platform.system()} {platform.release()}",
         "python": sys.version.split()[0],
         "packages": {name: version(name) for name in PACKAGES},
@@ -126,7 +130,7 @@ def update(page: Path, reports: dict[str, Report]) -> None:
 def _where(where: dict[str, Any]) -> str:
     return (
         f"{where['cpu']}, {where['cores']} cores, {where['system']}, Python {where['python']},"
-        f" commit {where['commit']};"
+        f" commit {where['commit']}; load average before the run {where['load_before']};"
         f" {', '.join(f'{name} {number}' for name, number in where['packages'].items())}."
     )
 

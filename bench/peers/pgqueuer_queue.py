@@ -1,5 +1,6 @@
-"""PgQueuer on PostgreSQL through asyncpg, as its quick start has it."""
+"""PgQueuer on PostgreSQL through asyncpg, 100 tasks a batch; run as a program, for its command breaks in 1.6.0."""
 
+import asyncio
 import json
 
 import asyncpg
@@ -8,21 +9,25 @@ from pgqueuer.db import AsyncpgDriver
 
 from bench.peers.work import BODY, POSTGRES, call_async
 
-SCHEMA = ["pgq", "install", "--pg-dsn", POSTGRES]
-WORKER = ["pgq", "run", "bench.peers.pgqueuer_queue:main", "--batch-size", "100"]
+SCHEMA = ["pgq", "--pg-dsn", POSTGRES, "install"]
+WORKER = ["python", "-m", "bench.peers.pgqueuer_queue"]
 
 
-async def main():
+async def work():
     queuer = PgQueuer(AsyncpgDriver(await asyncpg.connect(POSTGRES)))
 
     @queuer.entrypoint("infer")
     async def infer(job):
         await call_async(json.loads(job.payload))
 
-    return queuer
+    await queuer.run(batch_size=100)
 
 
 async def fill(count):
     queries = Queries(AsyncpgDriver(await asyncpg.connect(POSTGRES)))
     payload = json.dumps(BODY).encode()
     await queries.enqueue(["infer"] * count, [payload] * count, [0] * count)
+
+
+if __name__ == "__main__":
+    asyncio.run(work())
