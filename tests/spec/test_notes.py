@@ -41,9 +41,9 @@ def test_a_test_that_pins_a_reading_exists(file: str, test: str) -> None:
     assert exists(file, test)
 
 
-@pytest.mark.parametrize(("file", "test"), sorted(set(TO_COME)))
-def test_a_reading_is_not_called_unpinned_once_its_test_exists(file: str, test: str) -> None:
-    assert not exists(file, test), "Write `Pinned by:` in openapi/NOTES.md now."
+def test_a_reading_is_not_called_unpinned_once_its_test_exists() -> None:
+    late = [f"{file}::{test}" for file, test in TO_COME if exists(file, test)]
+    assert not late, "Write `Pinned by:` for these in openapi/NOTES.md now."
 
 
 def test_every_line_that_names_a_test_is_understood() -> None:
