@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests import strategies
 from tests.client.service import ENDPOINT, ID, TASK, Service
 from yottabench.client import InvalidArgument, constraints
+from yottabench.emulator import queries
 from yottabench.emulator import requests as server
 from yottabench.emulator.app import ENDPOINT_STATUSES, WORKER_STATUSES
 from yottabench.emulator.codes import ApiError
@@ -106,7 +107,7 @@ def test_both_sides_of_every_bound_are_judged_alike(
 
 @for_all(st.one_of(st.text(max_size=25), st.from_regex(r"[0-9]{1,22}", fullmatch=True)))
 def test_endpoint_ids_are_refused_in_the_servers_words(text: str) -> None:
-    assert words(lambda: constraints.check_endpoint_id(text)) == words(lambda: server.endpoint_id(text))
+    assert words(lambda: constraints.check_endpoint_id(text)) == words(lambda: queries.endpoint_id(text))
 
 
 @for_all(st.text(max_size=70), st.sampled_from([("taskId", 255), ("workerId", 64)]))
@@ -114,7 +115,7 @@ def test_other_ids_are_refused_in_the_servers_words(text: str, which: tuple[str,
     name, longest = which
     for value in (text, "x" * longest, "x" * (longest + 1)):
         ours = words(lambda value=value: constraints.check_path_id(name, value, longest))
-        assert ours == words(lambda value=value: server.path_id(value, name, longest))
+        assert ours == words(lambda value=value: queries.path_id(value, name, longest))
 
 
 @for_all(st.integers(-(10**19), 10**19), st.sampled_from([(1, 100), (0, 1000), (1, 2**31 - 1)]))
@@ -122,7 +123,7 @@ def test_numbers_in_queries_are_refused_in_the_servers_words(value: int, bounds:
     for number in (value, bounds[0] - 1, bounds[0], bounds[1], bounds[1] + 1):
         ours = words(lambda number=number: constraints.check_query_integer("count", number, *bounds))
         query = {"count": [str(number)]}
-        assert ours == words(lambda query=query: server.query_integer(query, "count", *bounds, None))
+        assert ours == words(lambda query=query: queries.query_integer(query, "count", *bounds, None))
 
 
 @for_all(st.lists(st.one_of(st.sampled_from(WORKER_STATUSES), st.text(max_size=5)), min_size=1, max_size=3))
@@ -130,7 +131,7 @@ def test_status_lists_are_refused_in_the_servers_words(statuses: list[str]) -> N
     text = ",".join(statuses)
     for known, of_workers in ((ENDPOINT_STATUSES, False), (WORKER_STATUSES, True)):
         ours = words(lambda of_workers=of_workers: constraints.check_status_list(text, of_workers=of_workers))
-        assert ours == words(lambda known=known: server.query_statuses({"statusList": [text]}, known))
+        assert ours == words(lambda known=known: queries.query_statuses({"statusList": [text]}, known))
 
 
 @for_all(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.spec.reading import parameter_schema, validator, validator_of
-from yottabench.emulator import requests
+from yottabench.emulator import queries, requests
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.limits import INT32_MAX, JSON_MAX_DEPTH, TASK_PAGE_MAX, WORKERS_MAX
 from yottabench.emulator.log_query import InvalidLogQuery, parse_log_query
@@ -408,8 +408,8 @@ def test_any_damaged_body_is_read_or_refused_and_what_is_read_is_json(name: str,
 # ---- paths and queries
 
 
-def query(**values: Any) -> requests.Query:
-    return requests.read_query("&".join(f"{name}={quote(str(value))}" for name, value in values.items()).encode())
+def query(**values: Any) -> queries.Query:
+    return queries.read_query("&".join(f"{name}={quote(str(value))}" for name, value in values.items()).encode())
 
 
 INTEGERS = {
@@ -426,10 +426,10 @@ def test_integer_parameters_have_the_bounds_of_the_document(name: str, data: st.
     schema = parameter_schema(operation, name)
     assert (schema["minimum"], schema["maximum"]) == (low, high)
     value = data.draw(field.valid())
-    assert requests.query_integer(query(**{name: value}), name, low, high, None) == value
+    assert queries.query_integer(query(**{name: value}), name, low, high, None) == value
     wrong = data.draw(st.one_of(st.integers(max_value=low - 1), st.integers(min_value=high + 1)))
     with pytest.raises(ApiError, match=f"^{name} must be"):
-        requests.query_integer(query(**{name: wrong}), name, low, high, None)
+        queries.query_integer(query(**{name: wrong}), name, low, high, None)
 
 
 @pytest.mark.parametrize(
@@ -437,15 +437,15 @@ def test_integer_parameters_have_the_bounds_of_the_document(name: str, data: st.
 )
 def test_what_is_no_integer_is_refused(text: str) -> None:
     with pytest.raises(ApiError, match=r"^pageSize must be an integer"):
-        requests.query_integer(query(pageSize=text), "pageSize", 1, 100, 10)
+        queries.query_integer(query(pageSize=text), "pageSize", 1, 100, 10)
 
 
 def test_a_parameter_is_sent_once_or_not_at_all() -> None:
-    assert requests.query_integer(query(), "pageSize", 1, 100, 10) == 10
+    assert queries.query_integer(query(), "pageSize", 1, 100, 10) == 10
     with pytest.raises(ApiError, match="count is missing"):
-        requests.query_integer(query(), "count", 0, 10, None)
+        queries.query_integer(query(), "count", 0, 10, None)
     with pytest.raises(ApiError, match="more than once"):
-        requests.query_integer(requests.read_query(b"pageSize=1&pageSize=2"), "pageSize", 1, 100, 10)
+        queries.query_integer(queries.read_query(b"pageSize=1&pageSize=2"), "pageSize", 1, 100, 10)
 
 
 STATUSES = ("RUNNING", "STOPPED", "FAILED")
@@ -455,7 +455,7 @@ STATUSES = ("RUNNING", "STOPPED", "FAILED")
 def test_status_lists_may_be_joined_repeated_and_in_any_case(wanted: list[str], chance: Any) -> None:
     cased = ["".join(chance.choice([c.lower(), c]) for c in status) for status in wanted]
     for raw in (",".join(cased), "&statusList=".join(cased), "%2C".join(cased), ", ".join(cased).replace(" ", "%20")):
-        found = requests.query_statuses(requests.read_query(f"statusList={raw}".encode()), STATUSES)
+        found = queries.query_statuses(queries.read_query(f"statusList={raw}".encode()), STATUSES)
         assert found == frozenset(wanted)
 
 
@@ -464,27 +464,27 @@ def test_status_lists_may_be_joined_repeated_and_in_any_case(wanted: list[str], 
 )
 def test_other_status_lists_are_refused_with_the_choices(text: str) -> None:
     with pytest.raises(ApiError, match=r"statusList .* Choose from RUNNING, STOPPED, FAILED"):
-        requests.query_statuses(query(statusList=text), STATUSES)
+        queries.query_statuses(query(statusList=text), STATUSES)
 
 
 @pytest.mark.parametrize("raw", [b"a=%ff", b"a=%ED%A0%80", b"\xff=1", b"&".join(b"a=1" for _ in range(200))])
 def test_a_query_that_is_no_utf8_or_has_no_end_is_refused(raw: bytes) -> None:
     with pytest.raises(ApiError) as refused:
-        requests.read_query(raw)
+        queries.read_query(raw)
     assert refused.value.code is Code.INVALID
 
 
 @given(st.binary(max_size=40))
 def test_any_query_is_read_or_refused(raw: bytes) -> None:
     with contextlib.suppress(ApiError):
-        found = requests.read_query(raw)
+        found = queries.read_query(raw)
         assert all(isinstance(value, str) for values in found.values() for value in values)
 
 
 IDS = {
-    "id": ("getEndpointById", lambda text: requests.endpoint_id(text)),
-    "taskId": ("getTaskById", lambda text: requests.path_id(text, "taskId", 255)),
-    "workerId": ("getWorkerLogs", lambda text: requests.path_id(text, "workerId", 64)),
+    "id": ("getEndpointById", lambda text: queries.endpoint_id(text)),
+    "taskId": ("getTaskById", lambda text: queries.path_id(text, "taskId", 255)),
+    "workerId": ("getWorkerLogs", lambda text: queries.path_id(text, "workerId", 64)),
 }
 
 

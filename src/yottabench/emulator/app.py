@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from yottabench.clock import Clock
-from yottabench.emulator import requests, views
+from yottabench.emulator import queries, requests, views
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.endpoints import Endpoint
 from yottabench.emulator.fields import invalid, shown
@@ -141,7 +141,7 @@ class Api:
         return (*rest[:1], "*", *rest[2:]), rest[1:2]
 
     def _endpoint(self, segment: str, namespace: str) -> Endpoint:
-        endpoint = self.endpoints.get(requests.endpoint_id(segment))
+        endpoint = self.endpoints.get(queries.endpoint_id(segment))
         # Whose an endpoint is, is nobody else's business: another key's does not exist.
         if endpoint is None or endpoint.record.namespace != namespace:
             raise ApiError(
@@ -213,7 +213,7 @@ class Api:
         return endpoint
 
     async def _list(self, request: Request) -> Any:
-        wanted = requests.query_statuses(requests.read_query(request.query), ENDPOINT_STATUSES)
+        wanted = queries.query_statuses(queries.read_query(request.query), ENDPOINT_STATUSES)
         return [
             views.endpoint_view(endpoint)
             for endpoint in reversed(self.endpoints.values())
@@ -266,14 +266,14 @@ class Api:
         )
 
     async def _scale(self, endpoint: Endpoint, request: Request) -> Any:
-        count = requests.query_integer(requests.read_query(request.query), "count", 0, WORKERS_MAX, None)
+        count = queries.query_integer(queries.read_query(request.query), "count", 0, WORKERS_MAX, None)
         await endpoint.change(lambda spec: msgspec.structs.replace(spec, workers=count))
         return True
 
     # ---- workers
 
     async def _list_workers(self, endpoint: Endpoint, request: Request) -> Any:
-        wanted = requests.query_statuses(requests.read_query(request.query), WORKER_STATUSES)
+        wanted = queries.query_statuses(queries.read_query(request.query), WORKER_STATUSES)
         if "TERMINATED" in wanted:
             workers = self._on.store.workers(endpoint.record.id)
         else:
@@ -287,10 +287,10 @@ class Api:
         ]
 
     async def _logs(self, endpoint: Endpoint, request: Request, worker_id: str) -> Any:
-        worker = self._worker(endpoint, requests.path_id(worker_id, "workerId", 64))
-        query = requests.read_query(request.query)
+        worker = self._worker(endpoint, queries.path_id(worker_id, "workerId", 64))
+        query = queries.read_query(request.query)
         try:
-            wanted = parse_log_query({name: requests.single(query, name) or "" for name in query})
+            wanted = parse_log_query({name: queries.single(query, name) or "" for name in query})
         except InvalidLogQuery as error:
             raise ApiError(Code.INVALID, f"{error.field} {error.message}") from None
         page = await asyncio.to_thread(self._on.logs.query, str(worker.id), wanted)  # may wait for its writer
@@ -376,13 +376,13 @@ class Api:
             )
 
     async def _list_tasks(self, endpoint: Endpoint, request: Request) -> Any:
-        query = requests.read_query(request.query)
-        status = requests.single(query, "status")
+        query = queries.read_query(request.query)
+        status = queries.single(query, "status")
         if status is not None and status not in views.TASK_STATUSES:
             choices = ", ".join(views.TASK_STATUSES)
             raise invalid("status", f"must not be {shown(status)}", f"Choose one of {choices}.")
-        page = requests.query_integer(query, "pageNumber", 1, INT32_MAX, 1)
-        size = requests.query_integer(query, "pageSize", 1, TASK_PAGE_MAX, 10)
+        page = queries.query_integer(query, "pageNumber", 1, INT32_MAX, 1)
+        size = queries.query_integer(query, "pageSize", 1, TASK_PAGE_MAX, 10)
         states = views.states_shown_as(status, self._on.settings.delivered_status)
         total, tasks = self._on.store.task_page(endpoint.record.id, states, (page - 1) * size, size)
         name = endpoint.record.spec.name
@@ -402,7 +402,7 @@ class Api:
         return sum(counts.get(state, 0) for state in OPEN_STATES)
 
     async def _get_task(self, endpoint: Endpoint, request: Request, task_id: str) -> Any:
-        task_id = requests.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)
+        task_id = queries.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)
         task = self._on.store.task(endpoint.record.id, task_id)
         if task is None:
             raise ApiError(

@@ -1,18 +1,15 @@
 """What may be sent: each request's fields and rules, read anew from the documentation and not from the client."""
 
-import ipaddress
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from yottabench.emulator import limits
-from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.fields import Fields, decode, invalid, shown
 from yottabench.emulator.store.base import EndpointSpec, Expose, Resource, Variable
+from yottabench.emulator.webhook_urls import AUTH_KEY, is_webhook
 
 SERVICE_MODES = ("ALB", "QUEUE", "CUSTOM")
 RESERVED_TASK_ID = "count"
@@ -26,15 +23,8 @@ _VARIABLE_KEY = re.compile(r"[^=\0]+")
 _NO_NUL = re.compile(r"[^\0]*")
 _TASK_ID = re.compile(r"[A-Za-z0-9_]+")
 _URI_CHARACTERS = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
-_AUTH_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
-_HOST_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
-_WEBHOOK = re.compile(
-    rf"[Hh][Tt][Tt][Pp][Ss]?://(?:{_HOST_LABEL}(?:\.{_HOST_LABEL})*\.?|\[(?P<ipv6>[0-9A-Fa-f:.]{{2,45}})\])(?::(?P<port>[1-9][0-9]{{0,4}}))?"
-    r"(?:[/?#][!-~]*)?"
-)
-
 _WEBHOOK_HINT = (
     "Send an http or https URL with a host, such as https://example.com/hook, without user name or password."
 )
@@ -259,25 +249,6 @@ def _webhook(fields: Fields) -> str:
     return url
 
 
-def is_webhook(url: str) -> bool:
-    """Whether the text is a URL that webhooks are taken for."""
-    match = _WEBHOOK.fullmatch(url) if len(url) <= limits.WEBHOOK_MAX_CHARS else None
-    return match is not None and int(match["port"] or 80) <= 65535 and _is_ipv6(match["ipv6"] or "::1")
-
-
-def is_auth_key(text: str) -> bool:
-    """Whether the text may stand in a header as the key of a webhook."""
-    return len(text) <= limits.WEBHOOK_AUTH_KEY_MAX_CHARS and _AUTH_KEY.fullmatch(text) is not None
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _command(fields: Fields) -> str:
     return fields.text(
         "initializationCommand", limits.COMMAND_MAX_CHARS, "Send a text without NUL.", pattern=_NO_NUL, secret=True
@@ -358,7 +329,7 @@ def read_submit(body: bytes, *, strict: bool = False) -> Submission:
         webhook_auth_key=fields.optional(
             "webhookAuthKey",
             lambda: fields.text(
-                "webhookAuthKey", limits.WEBHOOK_AUTH_KEY_MAX_CHARS, key_hint, pattern=_AUTH_KEY, secret=True
+                "webhookAuthKey", limits.WEBHOOK_AUTH_KEY_MAX_CHARS, key_hint, pattern=AUTH_KEY, secret=True
             ),
         ),
         headers=fields.optional("headers", lambda: _headers(fields)),
@@ -440,78 +411,3 @@ def _headers(fields: Fields) -> bytes:
             raise invalid("headers", f"must not have a header named {shown(name)}", hint)
         one.text(name, limits.TASK_HEADER_VALUE_MAX_CHARS, hint, pattern=_HEADER_VALUE, secret=True)
     return msgspec.json.encode(sent)
-
-
-# ---- paths and queries
-
-
-def endpoint_id(segment: str) -> int:
-    """The endpoint id of a path."""
-    if not segment.isascii() or not segment.isdigit() or len(segment) > 19:
-        raise invalid("id", f"must be 1 to 19 digits, but is {shown(segment)}", "List endpoints to find the id.")
-    return int(segment)
-
-
-_PATH_ID = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def path_id(segment: str, name: str, longest: int) -> str:
-    """A worker or task id of a path; hyphens pass, because the service itself may have made a canonical UUID."""
-    if len(segment) > longest or not _PATH_ID.fullmatch(segment):
-        rule = f"must be 1 to {longest} letters, digits, underscores and hyphens, but is {shown(segment)}"
-        raise invalid(name, rule, "List them to find the id.")
-    return segment
-
-
-Query = Mapping[str, list[str]]
-
-
-def read_query(raw: bytes) -> Query:
-    """The query of a request; names may repeat."""
-    try:
-        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=100)
-    except (UnicodeDecodeError, ValueError):
-        raise ApiError(Code.INVALID, "The query is not valid percent-encoded UTF-8. Encode its values.") from None
-    found: dict[str, list[str]] = {}
-    for name, value in pairs:
-        found.setdefault(name, []).append(value)
-    return found
-
-
-def single(query: Query, name: str) -> str | None:
-    """The value of a parameter that may be sent once."""
-    values = query.get(name, [])
-    if len(values) > 1:
-        raise invalid(name, "was sent more than once", "Send it once.")
-    return values[0] if values else None
-
-
-_INTEGER = re.compile(r"-?[0-9]{1,20}")
-
-
-def query_integer(query: Query, name: str, low: int, high: int, default: int | None) -> int:
-    """An integer parameter from `low` to `high`; required when there is no default."""
-    text = single(query, name)
-    hint = f"Send a whole number from {low} to {high}."
-    if text is None:
-        if default is None:
-            raise invalid(name, "is missing", hint)
-        return default
-    if not _INTEGER.fullmatch(text):
-        raise invalid(name, f"must be an integer, but is {shown(text)}", hint)
-    value = int(text)
-    if not low <= value <= high:
-        raise invalid(name, f"must be between {low} and {high}, but is {value}", hint)
-    return value
-
-
-def query_statuses(query: Query, known: tuple[str, ...]) -> frozenset[str]:
-    """`statusList`: separated by commas or repeated, in any case; empty when it was not sent."""
-    found: set[str] = set()
-    for value in query.get("statusList", []):
-        for part in value.split(","):
-            status = part.strip().upper()
-            if status not in known:
-                raise invalid("statusList", f"must not hold {shown(part)}", f"Choose from {', '.join(known)}.")
-            found.add(status)
-    return frozenset(found)

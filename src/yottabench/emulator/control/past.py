@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from yottabench.emulator import requests
+from yottabench.emulator import queries
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.fields import invalid, shown
 from yottabench.emulator.limits import DELIVERY_PAGE_MAX, INT64_MAX, TASK_ID_MAX_CHARS
@@ -14,8 +14,8 @@ _STATES = tuple(state.name for state in DeliveryState)
 
 def task_attempts(history: History, endpoint_id: str, task_id: str) -> dict[str, Any]:
     """Every lease of a task. Raises ApiError when there is none such."""
-    number = min(requests.endpoint_id(endpoint_id), INT64_MAX)
-    name = requests.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)
+    number = min(queries.endpoint_id(endpoint_id), INT64_MAX)
+    name = queries.path_id(task_id, "taskId", TASK_ID_MAX_CHARS)
     found = history.task_history(number, name)
     if found is None:
         raise ApiError(
@@ -44,21 +44,21 @@ def task_attempts(history: History, endpoint_id: str, task_id: str) -> dict[str,
 
 def deliveries(history: History, raw_query: bytes, namespace: str | None) -> dict[str, Any]:
     """A page of deliveries, newest first. Raises ApiError."""
-    query = requests.read_query(raw_query)
-    endpoint_id = requests.single(query, "endpointId")
-    task_id = requests.single(query, "taskId")
+    query = queries.read_query(raw_query)
+    endpoint_id = queries.single(query, "endpointId")
+    task_id = queries.single(query, "taskId")
     if task_id is not None and endpoint_id is None:
         raise invalid("endpointId", "is missing", "A taskId belongs to an endpoint: send both.")
-    state = requests.single(query, "state")
+    state = queries.single(query, "state")
     if state is not None and state not in _STATES:
         raise invalid("state", f"must not be {shown(state)}", f"Choose one of {', '.join(_STATES)}.")
-    limit = requests.query_integer(query, "limit", 1, DELIVERY_PAGE_MAX, 100)
-    before = requests.query_integer(query, "before", 1, INT64_MAX, INT64_MAX)
+    limit = queries.query_integer(query, "limit", 1, DELIVERY_PAGE_MAX, 100)
+    before = queries.query_integer(query, "before", 1, INT64_MAX, INT64_MAX)
     found = history.deliveries(
         DeliveryQuery(
             namespace=namespace,
-            endpoint_id=None if endpoint_id is None else min(requests.endpoint_id(endpoint_id), INT64_MAX),
-            task_id=None if task_id is None else requests.path_id(task_id, "taskId", TASK_ID_MAX_CHARS),
+            endpoint_id=None if endpoint_id is None else min(queries.endpoint_id(endpoint_id), INT64_MAX),
+            task_id=None if task_id is None else queries.path_id(task_id, "taskId", TASK_ID_MAX_CHARS),
             state=None if state is None else DeliveryState[state],
             before=before,
             limit=limit,

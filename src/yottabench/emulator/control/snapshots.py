@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from yottabench.emulator import requests
+from yottabench.emulator import requests, webhook_urls
 from yottabench.emulator.codes import ApiError, Code
 from yottabench.emulator.fields import invalid, shown
 from yottabench.emulator.limits import INT64_MAX, SNAPSHOT_MAX_BYTES
@@ -75,7 +75,7 @@ def _faults(snapshot: Snapshot) -> Iterator[str]:
     if not endpoints.issuperset(each.endpoint_id for each in (*snapshot.workers, *snapshot.tasks)):
         yield "a worker or a task belongs to an endpoint that is not there"
     for endpoint in snapshot.endpoints:
-        if endpoint.record.spec.webhook is not None and not requests.is_webhook(endpoint.record.spec.webhook):
+        if endpoint.record.spec.webhook is not None and not webhook_urls.is_webhook(endpoint.record.spec.webhook):
             yield f"endpoint {endpoint.record.id} has a webhook that could not have been sent"
     yield from _faults_of_tasks(snapshot)
     yield from _faults_of_deliveries(snapshot, workers)
@@ -125,9 +125,9 @@ def _faults_of_deliveries(snapshot: Snapshot, workers: set[int]) -> Iterator[str
     if not seqs.issuperset(of_tasks) or len(set(of_tasks)) < len(of_tasks):
         yield "a delivery belongs to no task, or two to one"
     for delivery in snapshot.deliveries:
-        if not requests.is_webhook(delivery.url):
+        if not webhook_urls.is_webhook(delivery.url):
             yield f"{shown(delivery.url)} is no URL of a webhook"
-        if delivery.auth_key is not None and not requests.is_auth_key(delivery.auth_key):
+        if delivery.auth_key is not None and not webhook_urls.is_auth_key(delivery.auth_key):
             yield "the key of a delivery could not have been sent"
         if delivery.task_seq is None and (delivery.worker_id not in workers or delivery.body is msgspec.UNSET):
             yield "a delivery belongs neither to a task nor to a worker"
