@@ -211,7 +211,9 @@ async def test_a_body_that_cannot_be_read_is_refused(live: LiveBench, body: byte
 
 def rows(live: LiveBench) -> dict[str, int]:
     tables = ("endpoint", "worker", "task", "task_input", "task_output", "task_count", "attempt", "delivery")
-    return {table: live.sql(f"SELECT count(*) FROM {table}")[0][0] for table in (*tables, "delivery_attempt")}
+    return {
+        table: live.sql(f"SELECT count(*) FROM {table}")[0][0] for table in (*tables, "task_block", "delivery_attempt")
+    }
 
 
 async def test_a_reset_leaves_nothing(live: LiveBench) -> None:

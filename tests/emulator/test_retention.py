@@ -345,7 +345,7 @@ async def test_a_deleted_endpoint_leaves_nothing_in_the_end(live: LiveBench) -> 
     await live.quiet()
     assert live.sql("SELECT count(*) FROM endpoint") == [(1,)]
     await live.advance(8 * DAY_S)
-    for table in ("endpoint", "task", "worker", "delivery", "task_count"):
+    for table in ("endpoint", "task", "worker", "delivery", "task_count", "task_block"):
         assert live.sql(f"SELECT count(*) FROM {table}") == [(0,)], table
 
 

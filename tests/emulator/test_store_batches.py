@@ -17,7 +17,7 @@ from yottabench.emulator.store.base import (
 )
 
 ENDPOINT = 1
-TABLES = ("task", "task_input", "task_output", "task_count", "delivery", "attempt")
+TABLES = ("task", "task_input", "task_output", "task_count", "task_block", "delivery", "attempt")
 
 
 def submit(number: int) -> SubmitTask:

@@ -139,9 +139,9 @@ def a_delivery_under_way_is_forgotten_after_a_crash() -> Any:
 def the_counters_are_not_kept_when_a_task_returns() -> Any:
     real = SimStore._move_count
 
-    def move(store: SimStore, endpoint_id: int, source: Any, target: Any, tasks: int = 1) -> None:
+    def move(store: SimStore, endpoint_id: int, seq: int, source: Any, target: Any) -> None:
         if target != TaskState.RETRY_WAIT:
-            real(store, endpoint_id, source, target, tasks)
+            real(store, endpoint_id, seq, source, target)
 
     return mock.patch.object(SimStore, "_move_count", move)
 

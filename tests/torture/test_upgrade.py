@@ -21,6 +21,7 @@ RELEASED = sorted(int(path.stem) for path in STORES.glob("*.sql"))
 LATER = SCHEMA_VERSION + 2
 # What later versions may do: a column, a table filled from others, an index, a table made anew, rows that change.
 LATER_MIGRATIONS = {
+    **migrations.MIGRATIONS,
     SCHEMA_VERSION: (
         "ALTER TABLE task ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
         "CREATE TABLE owner (endpoint_id INTEGER PRIMARY KEY, name TEXT NOT NULL);"

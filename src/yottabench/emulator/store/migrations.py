@@ -7,10 +7,23 @@ from pathlib import Path
 
 from yottabench.emulator.store.base import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # By the version that they start from: the statements that lead to the next one. schema.sql is always the newest.
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {
+    2: """
+CREATE TABLE task_block (
+  endpoint_id INTEGER NOT NULL,
+  bits        INTEGER NOT NULL,
+  block       INTEGER NOT NULL,
+  state       INTEGER NOT NULL,
+  n           INTEGER NOT NULL,
+  PRIMARY KEY (endpoint_id, bits, block, state)
+) WITHOUT ROWID;
+INSERT INTO task_block SELECT endpoint_id, 11, seq >> 11, state, count(*) FROM task GROUP BY 1, 3, 4;
+INSERT INTO task_block SELECT endpoint_id, 17, block >> 6, state, sum(n) FROM task_block GROUP BY 1, 3, 4;
+""",
+}
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,4 +1,4 @@
--- The SQLite store, schema version 2. Times are milliseconds since 1970 UTC; states are the numbers of store/base.py.
+-- The SQLite store, schema version 3. Times are milliseconds since 1970 UTC; states are the numbers of store/base.py.
 
 CREATE TABLE endpoint (
   id        INTEGER PRIMARY KEY,
@@ -72,6 +72,16 @@ CREATE TABLE task_count (
   state       INTEGER NOT NULL,
   n           INTEGER NOT NULL,
   PRIMARY KEY (endpoint_id, state)
+) WITHOUT ROWID;
+
+-- The same by blocks of 2**bits seqs, small and large ones (sqlite_counts.py); no row has n = 0.
+CREATE TABLE task_block (
+  endpoint_id INTEGER NOT NULL,
+  bits        INTEGER NOT NULL,
+  block       INTEGER NOT NULL,         -- seq >> bits
+  state       INTEGER NOT NULL,
+  n           INTEGER NOT NULL,
+  PRIMARY KEY (endpoint_id, bits, block, state)
 ) WITHOUT ROWID;
 
 -- The outbox: a task's row is written by the transaction that ends the task.

@@ -2,7 +2,6 @@
 
 import fcntl
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreBroken, StoreError, TaskState
 from yottabench.emulator.store.migrations import make_folder, migrate
 from yottabench.emulator.store.sqlite_batches import SqliteBatches
+from yottabench.emulator.store.sqlite_counts import CountChanges
 from yottabench.emulator.store.sqlite_wal import Checkpointer, is_failed_flush
 
 _RETURN = (
     "UPDATE task SET state = ?, strikes = strikes + ?, next_ms = ?, deadline_ms = NULL, updated_ms = ?"
-    " WHERE seq = ? AND state = 1 AND fence = ? RETURNING endpoint_id"
+    " WHERE seq = ? AND state = 1 AND fence = ? RETURNING endpoint_id, seq"
 )
 # Before the task's row forgets it: the lease that ends here without having ended the task.
 _KEEP_ATTEMPT = (
@@ -26,7 +26,7 @@ _KEEP_ATTEMPT = (
 )
 _REQUEUE = (
     "UPDATE task SET state = 0, next_ms = NULL, updated_ms = ?"
-    " WHERE seq = ? AND state = 2 AND fence = ? RETURNING endpoint_id"
+    " WHERE seq = ? AND state = 2 AND fence = ? RETURNING endpoint_id, seq"
 )
 
 
@@ -63,7 +63,7 @@ class SqliteStore(SqliteBatches):
             raise
         highest = "SELECT max(s) FROM (SELECT max(seq) s FROM task UNION SELECT value FROM mark WHERE name = 'seq')"
         self._next_seq = 1 + (self._one(self._writer, highest) or 0)
-        self._changes: defaultdict[tuple[int, int], int] = defaultdict(int)
+        self._changes = CountChanges()
         self._do: dict[type[Any], Callable[[Any], Any]] = {
             base.PutEndpoint: self._put_endpoint,
             base.DropEndpoint: self._drop_endpoint,
@@ -132,10 +132,11 @@ class SqliteStore(SqliteBatches):
             for (endpoint_id,) in leased:
                 self._writer.execute(f"{_KEEP_ATTEMPT} endpoint_id = ?", (now_ms, "The server ended.", endpoint_id))
                 moved = self._writer.execute(
-                    "UPDATE task SET state = 0, deadline_ms = NULL, updated_ms = ? WHERE endpoint_id = ? AND state = 1",
+                    "UPDATE task SET state = 0, deadline_ms = NULL, updated_ms = ? WHERE endpoint_id = ? AND state = 1"
+                    " RETURNING endpoint_id, seq",
                     (now_ms, endpoint_id),
-                ).rowcount
-                self._move_count(endpoint_id, TaskState.LEASED, TaskState.QUEUED, moved)
+                ).fetchall()
+                self._moved(moved, TaskState.LEASED, TaskState.QUEUED)
             self._writer.execute("UPDATE delivery SET state = 0 WHERE state = 1")
             # Written later than now: the machine's clock was set back. What waits then waits as long as it was to wait.
             for table, waiting in (("delivery", 0), ("task", 2)):
@@ -170,11 +171,7 @@ class SqliteStore(SqliteBatches):
         try:
             self._writer.execute("BEGIN IMMEDIATE")
             work()
-            self._writer.executemany(
-                "INSERT INTO task_count (endpoint_id, state, n) VALUES (?, ?, ?)"
-                " ON CONFLICT (endpoint_id, state) DO UPDATE SET n = n + excluded.n",
-                [(*key, change) for key, change in self._changes.items() if change],
-            )
+            self._changes.write(self._writer)
             self._writer.execute("COMMIT")
         except BaseException as error:
             self._next_seq = next_seq
@@ -238,7 +235,7 @@ class SqliteStore(SqliteBatches):
                 " WHERE seq = ?",
                 (command.error, command.now_ms, command.now_ms, seq),
             )
-            self._move_count(command.endpoint_id, TaskState(state), TaskState.FAILED)
+            self._move_count(command.endpoint_id, seq, TaskState(state), TaskState.FAILED)
             delivery = self._put_task_delivery(seq, webhook, command.now_ms)
             if delivery is not None:
                 deliveries.append(delivery)
@@ -273,7 +270,7 @@ class SqliteStore(SqliteBatches):
         )
         if acked and task_seq is not None:
             moved = self._writer.execute(
-                "UPDATE task SET state = 5, updated_ms = ? WHERE seq = ? AND state = 3 RETURNING endpoint_id",
+                "UPDATE task SET state = 5, updated_ms = ? WHERE seq = ? AND state = 3 RETURNING endpoint_id, seq",
                 (command.now_ms, task_seq),
             ).fetchall()
             self._moved(moved, TaskState.SUCCEEDED, TaskState.DELIVERED)

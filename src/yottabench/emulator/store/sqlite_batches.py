@@ -81,15 +81,14 @@ class SqliteBatches(SqliteUpkeep):
         row = connection.execute(sql, values).fetchone()
         return None if row is None else row[0]
 
-    def _move_count(self, endpoint_id: int, source: TaskState, target: TaskState, tasks: int = 1) -> None:
-        self._changes[endpoint_id, source] -= tasks
-        self._changes[endpoint_id, target] += tasks
+    def _move_count(self, endpoint_id: int, seq: int, source: TaskState, target: TaskState) -> None:
+        self._changes.add(endpoint_id, seq, source, -1)
+        self._changes.add(endpoint_id, seq, target)
 
-    def _moved(self, rows: list[tuple[int]], source: TaskState, target: TaskState) -> Moved:
-        if not rows:
-            return Moved.STALE
-        self._move_count(rows[0][0], source, target)
-        return Moved.DONE
+    def _moved(self, rows: list[tuple[int, int]], source: TaskState, target: TaskState) -> Moved:
+        for endpoint_id, seq in rows:
+            self._move_count(endpoint_id, seq, source, target)
+        return Moved.DONE if rows else Moved.STALE
 
     def _submit_all(self, commands: Sequence[base.SubmitTask]) -> list[base.Submitted]:
         return [outcome for rows in _portions(commands) for outcome in self._submit_rows(rows)]
@@ -123,8 +122,8 @@ class SqliteBatches(SqliteUpkeep):
             for value in (seq, each.worker_port, each.process_uri, each.webhook_auth_key, each.headers, each.input)
         ]
         self._writer.execute(_INSERT_INPUTS[len(numbered)], inputs)
-        for _, each in numbered:
-            self._changes[each.endpoint_id, TaskState.QUEUED] += 1
+        for seq, each in numbered:
+            self._changes.add(each.endpoint_id, seq, TaskState.QUEUED)
 
     def _known_task(self, command: base.SubmitTask) -> base.Submitted:
         row = self._writer.execute(
@@ -146,8 +145,8 @@ class SqliteBatches(SqliteUpkeep):
                 for value in (each.seq, each.fence, each.worker_id, each.worker_url, each.deadline_ms, each.now_ms)
             ]
             moved = dict(cast("list[tuple[int, int]]", self._writer.execute(_LEASE[len(rows)], values).fetchall()))
-            for endpoint_id in moved.values():
-                self._move_count(endpoint_id, TaskState.QUEUED, TaskState.LEASED)
+            for seq, endpoint_id in moved.items():
+                self._move_count(endpoint_id, seq, TaskState.QUEUED, TaskState.LEASED)
             outcomes += [Moved.DONE if each.seq in moved else Moved.STALE for each in rows]
         return outcomes
 
@@ -170,7 +169,7 @@ class SqliteBatches(SqliteUpkeep):
         if moved is None:
             return base.Finished(Moved.STALE, None)
         endpoint_id, webhook = moved
-        self._move_count(endpoint_id, TaskState.LEASED, command.state)
+        self._move_count(endpoint_id, command.seq, TaskState.LEASED, command.state)
         return base.Finished(Moved.DONE, self._put_task_delivery(command.seq, webhook, command.now_ms))
 
     def _put_delivery(

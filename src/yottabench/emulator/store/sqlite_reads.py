@@ -9,6 +9,7 @@ import msgspec
 from yottabench.emulator.limits import READY_INPUT_MAX_BYTES
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, StoreError, TaskState
+from yottabench.emulator.store.sqlite_counts import HIGHEST_SEQ, start_of_page
 
 _SUMMARY = (
     "t.seq, t.endpoint_id, t.task_id, t.state, t.worker_url, t.webhook, d.state, coalesce(d.attempts, 0), t.error,"
@@ -81,21 +82,23 @@ class SqliteReads:
 
     def tasks(self, endpoint_id: int, states: Sequence[TaskState], offset: int, limit: int) -> list[base.TaskSummary]:
         """See Store.tasks."""
-        return self._cut(endpoint_id, states, "DESC", offset, limit)
+        return self._cut(endpoint_id, states, "DESC", (HIGHEST_SEQ, offset), limit)
 
     def _cut(
-        self, endpoint_id: int, states: Sequence[TaskState], order: str, offset: int, limit: int
+        self, endpoint_id: int, states: Sequence[TaskState], order: str, start: tuple[int, int], limit: int
     ) -> list[base.TaskSummary]:
-        """A page, newest first, counted from the newest (DESC) or from the oldest (ASC).
+        """A page, newest first, counted to the older (DESC) or the newer (ASC); `start` as `start_of_page` gives it.
 
         It is cut on the index alone; only its own rows are read.
         """
-        one_state = "SELECT seq FROM task WHERE endpoint_id = ? AND state = ?"
+        seq, offset = start
+        first = "<=" if order == "DESC" else ">="
+        one_state = f"SELECT seq FROM task WHERE endpoint_id = ? AND state = ? AND seq {first} ?"  # noqa: S608 -- constants only
         page = " UNION ALL ".join([one_state] * len(states)) + f" ORDER BY seq {order} LIMIT ? OFFSET ?"
         rows = self._rows(
             f"SELECT {_SUMMARY} FROM ({page}) p JOIN task t USING (seq)"  # noqa: S608 -- constants only
             " LEFT JOIN delivery d ON d.task_seq = t.seq ORDER BY t.seq DESC",
-            [value for state in states for value in (endpoint_id, state)] + [limit, offset],
+            [value for state in states for value in (endpoint_id, state, seq)] + [limit, offset],
         )
         return [base.TaskSummary(**_summary(row)) for row in rows]
 
@@ -112,9 +115,9 @@ class SqliteReads:
             # What is passed over costs time: so not what is empty, and from the end that is nearer.
             present = [state for state in states if counts.get(state)]
             older = total - offset - limit
-            if older < offset:
-                return total, self._cut(endpoint_id, present, "ASC", max(0, older), min(limit, total - offset))
-            return total, self._cut(endpoint_id, present, "DESC", offset, limit)
+            order, passed = ("ASC", max(0, older)) if older < offset else ("DESC", offset)
+            start = start_of_page(self._rows, endpoint_id, present, order, passed)
+            return total, self._cut(endpoint_id, present, order, start, min(limit, total - offset))
         finally:
             self._rows("COMMIT")
 

@@ -1,7 +1,6 @@
 """The commands of store/upkeep.py on SQLite: retention, clearing, snapshots put back, deliveries sent again."""
 
 import sqlite3
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 from yottabench.emulator.receivers import destination_of
 from yottabench.emulator.store import upkeep
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, TaskState, WorkerStatus
+from yottabench.emulator.store.sqlite_counts import CountChanges
 from yottabench.emulator.store.sqlite_history import SqliteHistory
 
 _TERMINAL = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.DELIVERED})
@@ -21,6 +21,7 @@ _TABLES = (
     "task_output",
     "task_input",
     "task_count",
+    "task_block",
     "task",
     "worker",
     "endpoint",
@@ -39,6 +40,7 @@ _CLEAR_ENDPOINT = [
         "DELETE FROM task_output WHERE seq IN (THEIR_TASKS)",
         "DELETE FROM task_input WHERE seq IN (THEIR_TASKS)",
         "DELETE FROM task_count WHERE endpoint_id = :id",
+        "DELETE FROM task_block WHERE endpoint_id = :id",
         "DELETE FROM task WHERE endpoint_id = :id",
         "DELETE FROM worker WHERE endpoint_id = :id",
         "DELETE FROM endpoint WHERE id = :id",
@@ -63,7 +65,7 @@ class SqliteUpkeep(SqliteHistory):
     """The writing half of upkeep."""
 
     _writer: sqlite3.Connection
-    _changes: defaultdict[tuple[int, int], int]
+    _changes: CountChanges
     _next_seq: int
 
     def _upkeep(self) -> dict[type[Any], Callable[[Any], Any]]:
@@ -89,7 +91,7 @@ class SqliteUpkeep(SqliteHistory):
                 break
             if state in _TERMINAL and done_ms < command.before_ms and delivery_state in _DELIVERED_OR_GIVEN_UP:
                 tasks.append((seq,))
-                self._changes[endpoint_id, state] -= 1
+                self._changes.add(endpoint_id, seq, state, -1)
                 if delivery_id is not None:
                     deliveries.append((delivery_id,))
         if tasks:
@@ -170,8 +172,7 @@ class SqliteUpkeep(SqliteHistory):
             ).fetchall()
             for statement in _CLEAR_ENDPOINT:
                 self._writer.execute(statement, here)
-        for key in [key for key in self._changes if (key[0],) in found]:
-            del self._changes[key]
+        self._changes.forget({endpoint_id for (endpoint_id,) in found})
         return upkeep.Cleared(tuple(delivery for (delivery,) in waiting))
 
     def _put_snapshot(self, command: upkeep.PutSnapshot) -> upkeep.Cleared | str:
@@ -262,7 +263,7 @@ class SqliteUpkeep(SqliteHistory):
         if output is not None:
             self._writer.execute("INSERT INTO task_output (seq, output) VALUES (?, ?)", (seq, output))
         self._put_attempts(seq, task, now_ms)
-        self._changes[task.endpoint_id, state] += 1
+        self._changes.add(task.endpoint_id, seq, state)
         return seq
 
     def _put_attempts(self, seq: int, task: upkeep.SavedTask, now_ms: int) -> None:
