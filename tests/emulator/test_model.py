@@ -43,7 +43,6 @@ SETTINGS = st.fixed_dictionaries(
 class ModelTask:
     body: dict[str, Any]
     faults: int = 0  # attempts that ended without an answer
-    was_busy: bool = False  # the last of those was an answer that asks to come back
     ended: tuple[str, Any] | None = None  # SUCCESS and the output, or FAILED and the beginning of the error
 
 
@@ -247,7 +246,6 @@ class Model(RuleBasedStateMachine):
         self.run(answer())
         if how in {"refuse", "lose", "time_out"} or (how == "busy" and self.settings.retry_busy):
             task.faults += 1
-            task.was_busy = how == "busy"
         elif task.ended is None:
             failures = {"fail": ("FAILED", "HTTP 500: no"), "busy": ("FAILED", "HTTP 503: no")}
             ends = {"ok": ("SUCCESS", task.body["input"]), **failures}
@@ -368,8 +366,7 @@ class Model(RuleBasedStateMachine):
         assert (whole["input"], whole["webhook"]) == (task.body["input"], task.body.get("webhook"))
         if task.ended is None and item["status"] == "FAILED":
             assert task.faults >= self.settings.max_attempts
-            gave_up = f"No worker ended this task in {self.settings.max_attempts} attempt"
-            task.ended = ("FAILED", "HTTP 503" if task.was_busy else gave_up)
+            task.ended = ("FAILED", f"No worker ended this task in {self.settings.max_attempts} attempt")
         if task.ended is None:
             assert self.is_open(item["status"])
             assert (whole["output"], whole["error"]) == (None, None)
