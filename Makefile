@@ -95,9 +95,8 @@ mutation: $(READY) ## Change the validators and see whether a test notices (abou
 coverage: $(READY) ## The default suite with its branch coverage of src/: at least 95 %
 	@rm -f .cache/coverage/data*
 	@mkdir -p .cache/coverage
-	@$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(TEST_ARGS)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+	@status=0; $(BIN)/coverage run -m pytest -n 2 --dist worksteal $(TEST_ARGS) || status=$$?; \
+	  $(BIN)/coverage combine --quiet; $(BIN)/coverage report; exit $$status
 
 torture: $(READY) ## Thousands of simulated lives, crashes, losses of power and kills
 	@TORTURE=full SIMULATION_SEEDS=2000 $(BIN)/python -m pytest -n 2 --dist worksteal tests/simulation tests/torture

@@ -274,7 +274,10 @@ def test_an_interrupted_batch_goes_on_with_the_same_command(
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, **environment}) as process:
         first = [json.loads(read_line(process)) for _ in range(20)]
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # `communicate` would pass over what `read_line` has already taken from the pipe.
+        out, err = process.stdout.read(), process.stderr.read()
     assert process.returncode == 130
     assert "It goes on with the same command." in err
     first += [json.loads(line) for line in out.splitlines()]

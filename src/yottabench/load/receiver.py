@@ -131,8 +131,13 @@ async def serve(receipts: Receipts, host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT; prints one JSON line when it is ready."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
+
+    def end(*_: object) -> None:
+        if not loop.is_closed():  # a second signal may come while it ends
+            loop.call_soon_threadsafe(over.set)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, over.set)
+        signal.signal(number, end)
     server = await loop.create_server(lambda: _Connection(receipts), host, port, backlog=BACKLOG)
     address = server.sockets[0].getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
@@ -155,6 +160,7 @@ def main() -> None:
     receipts = Receipts(asked.file, key)
     try:
         asyncio.run(serve(receipts, asked.host, asked.port))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Python's own end lets a second one kill
     finally:
         receipts.close()
 
