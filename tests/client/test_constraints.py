@@ -1,7 +1,9 @@
 """What is refused here before anything is sent is what the emulator refuses, in the same words."""
 
 import copy
+import enum
 import json
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,33 @@ CREATE = {
     "serviceMode": "QUEUE",
 }
 OLD: EndpointSpec = server.read_create(json.dumps(CREATE).encode())
+CREATE_ALL = {
+    **CREATE,
+    "imageRegistry": "c",
+    "containerRegistryAuthId": 1,
+    "initializationCommand": "d",
+    "environmentVars": [{"key": "E", "value": "f"}],
+    "expose": {"port": 80, "protocol": "http"},
+    "webhook": "https://example.com/hook",
+    "minSingleCardVramInGb": 1,
+    "minSingleCardVcpu": 2,
+    "minSingleCardRamInGb": 3,
+}
+UPDATE_ALL = {**CREATE_ALL, "credentialId": 1}
+del UPDATE_ALL["containerRegistryAuthId"]
+SUBMIT = {"input": 1, "workerPort": 1, "processUri": "/"}
+SUBMIT_ALL = {
+    **SUBMIT,
+    "taskId": "a",
+    "webhook": "https://example.com/hook",
+    "webhookAuthKey": "k",
+    "headers": {"A": "b", "Az09!#$%&'*+.^_`|~-": "c"},
+}
+# The two long texts stand on both sides of what messages show of a value.
+ODD = (
+    None, True, -1, 0, 1.0, 1.5, 1e300, 2**63, "", " ", " a", "a ", "a b", "a=b", "\0", "count", "..", "/a//b",
+    "Az09@._-", "é" * 58, "é" * 59, "x" * 33_000, [], [1], [[]], {}, {"": "a"}, {"a b": "a"}, {"A": None}, {"A": "\n"},
+)  # fmt: skip
 # One field has two names on the wire; the client's arguments know one.
 ALIASES = {"envVars", "credentialId", "containerRegistryAuthId"}
 
@@ -37,7 +66,7 @@ def words(check: Callable[[], object]) -> str | None:
     """What a check says against something; None when it has nothing against it."""
     try:
         check()
-    except InvalidArgument as error:
+    except (InvalidArgument, InvalidLogQuery) as error:
         return str(error)
     except ApiError as error:
         return error.message
@@ -85,7 +114,7 @@ def test_submit_is_refused_in_the_servers_words(body: dict[str, Any]) -> None:
         ),
         (
             strategies.SUBMIT_FIELDS,
-            {"input": 1, "workerPort": 1, "processUri": "/"},
+            SUBMIT,
             constraints.check_submit,
             server.read_submit,
             set(),
@@ -105,15 +134,66 @@ def test_both_sides_of_every_bound_are_judged_alike(
     assert refused > 50
 
 
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+def at(body: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
+    """A copy of the body in which the holder of one place was changed."""
+    changed = holder = copy.deepcopy(body)
+    for key in path[:-1]:
+        holder = holder[key]
+    change(holder, path[-1])
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("whole", "here", "there"),
+    [
+        (CREATE_ALL, constraints.check_create, server.read_create),
+        (UPDATE_ALL, constraints.check_update, lambda sent: server.read_update(sent, OLD)),
+        (SUBMIT_ALL, constraints.check_submit, server.read_submit),
+    ],
+    ids=["create", "update", "submit"],
+)
+def test_anything_odd_at_any_place_is_judged_alike(whole: dict[str, Any], here: Any, there: Any) -> None:
+    assert both(here, there, whole) == (None, None)
+    refused = 0
+    for path in places(whole)[1:]:
+        changes: list[Callable[[Any, Any], None]] = [operator.delitem]
+        changes += [lambda holder, key, odd=odd: operator.setitem(holder, key, odd) for odd in ODD]
+        for change in changes:
+            body = at(whole, path, change)
+            ours, theirs = both(here, there, body)
+            assert ours == theirs, body
+            refused += ours is not None
+    assert refused > 100
+
+
+def test_values_that_only_python_has_are_named_as_what_they_are_sent_as() -> None:
+    mode = enum.StrEnum("mode", {"OTHER": "other"}).OTHER
+    for name, value in (("name", (1,)), ("resources", ()), ("expose", (1,)), ("serviceMode", mode), ("name", mode)):
+        ours, theirs = both(constraints.check_create, server.read_create, {**CREATE, name: value})
+        assert ours == theirs
+    assert both(constraints.check_submit, server.read_submit, {**SUBMIT, "input": ()})[0] == (
+        "input must not be []. Send what the worker is to get, any JSON value that is not empty."
+    )
+    refused = words(lambda: constraints.check_create({**CREATE, "workers": {1}}))
+    assert refused == "workers must be an integer, but is set. Say how many workers to run."
+
+
 @for_all(st.one_of(st.text(max_size=25), st.from_regex(r"[0-9]{1,22}", fullmatch=True)))
 def test_endpoint_ids_are_refused_in_the_servers_words(text: str) -> None:
-    assert words(lambda: constraints.check_endpoint_id(text)) == words(lambda: queries.endpoint_id(text))
+    for value in (text, "1" * 19, "1" * 20, "²", "١"):
+        ours = words(lambda value=value: constraints.check_endpoint_id(value))
+        assert ours == words(lambda value=value: queries.endpoint_id(value))
 
 
 @for_all(st.text(max_size=70), st.sampled_from([("taskId", 255), ("workerId", 64)]))
 def test_other_ids_are_refused_in_the_servers_words(text: str, which: tuple[str, int]) -> None:
     name, longest = which
-    for value in (text, "x" * longest, "x" * (longest + 1)):
+    for value in (text, "", "x" * longest, "x" * (longest + 1), "AZaz09_-", "a.b", "a\n"):
         ours = words(lambda value=value: constraints.check_path_id(name, value, longest))
         assert ours == words(lambda value=value: queries.path_id(value, name, longest))
 
@@ -124,6 +204,19 @@ def test_numbers_in_queries_are_refused_in_the_servers_words(value: int, bounds:
         ours = words(lambda number=number: constraints.check_query_integer("count", number, *bounds))
         query = {"count": [str(number)]}
         assert ours == words(lambda query=query: queries.query_integer(query, "count", *bounds, None))
+    ours = words(lambda: constraints.check_query_integer("count", "x", *bounds))
+    assert ours == words(lambda: queries.query_integer({"count": ["x"]}, "count", *bounds, None))
+    for odd in (True, 1.0):
+        assert "must be an integer" in str(
+            words(lambda odd=odd: constraints.check_query_integer("count", odd, *bounds))
+        )
+
+
+def test_a_status_to_filter_by_is_refused_with_the_choices() -> None:
+    for status in ("PROCESSING", "DELIVERED", "SUCCESS", "FAILED"):
+        constraints.check_task_status(status)
+    refused = words(lambda: constraints.check_task_status("DONE"))
+    assert refused == "status must not be 'DONE'. Choose one of PROCESSING, DELIVERED, SUCCESS, FAILED."
 
 
 @for_all(st.lists(st.one_of(st.sampled_from(WORKER_STATUSES), st.text(max_size=5)), min_size=1, max_size=3))
@@ -145,12 +238,33 @@ def test_status_lists_are_refused_in_the_servers_words(statuses: list[str]) -> N
     )
 )
 def test_log_queries_are_refused_in_the_servers_words(params: dict[str, str]) -> None:
-    try:
-        parse_log_query(params)
-        theirs = None
-    except InvalidLogQuery as error:
-        theirs = str(error)
-    assert words(lambda: constraints.check_log_query(params)) == theirs
+    assert words(lambda: constraints.check_log_query(params)) == words(lambda: parse_log_query(params))
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "refused"),
+    [
+        ("keyword", ["x", "x" * 1024], ["", "x" * 1025]),
+        ("direction", ["Forward", "Backward"], ["", "forward"]),
+        ("pageSize", ["1", "1000"], ["0", "1001", "", "x" * 32, "x" * 40, "1" * 20]),
+        ("searchAfterOffset", ["0", str(2**63 - 1)], ["-1", str(2**63), "x" * 40]),
+    ],
+)
+def test_both_sides_of_the_bounds_of_log_queries(name: str, kept: list[str], refused: list[str]) -> None:
+    both_tokens = {"searchAfterTime": "1", "searchAfterOffset": "1"}
+    for value in (*kept, *refused):
+        params = {"pageSize": "1", "direction": "Forward", **both_tokens, name: value}
+        ours = words(lambda params=params: constraints.check_log_query(params))
+        assert ours == words(lambda params=params: parse_log_query(params))
+        assert (ours is None) == (value in kept)
+
+
+@pytest.mark.parametrize("name", ["searchAfterTime", "searchAfterOffset"])
+def test_one_token_without_the_other_is_refused_in_the_servers_words(name: str) -> None:
+    params = {"pageSize": "1", "direction": "Forward", name: "1"}
+    ours = words(lambda: constraints.check_log_query(params))
+    assert ours is not None
+    assert ours == words(lambda: parse_log_query(params))
 
 
 @for_all(st.data())

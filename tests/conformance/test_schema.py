@@ -79,9 +79,36 @@ def test_a_hidden_error_comes_in_a_200_and_an_error_of_transport_does_not(
     assert (list(deviations(status, "application/json", _body(code), envelope200=True)) == []) == conforms
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b"<html>", _body('"10000"'), _body("true"), _body(5)])
-def test_what_is_no_envelope_deviates(body: bytes) -> None:
-    assert list(deviations(200, "application/json", body))
+NO_ENVELOPE = "no envelope of message, code and data"
+NO_TYPES = "message is no text, or code no integer"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"", "not JSON"),
+        (b"<html>", "not JSON"),
+        (b"null", NO_ENVELOPE),
+        (b"[]", NO_ENVELOPE),
+        (b"{}", NO_ENVELOPE),
+        (b'{"message":"","code":10000}', NO_ENVELOPE),
+        (_body('"10000"'), NO_TYPES),
+        (_body("true"), NO_TYPES),
+        (b'{"message":null,"code":10000,"data":null}', NO_TYPES),
+        (_body(5), "undocumented code 5"),
+        (_body(24011), "code 24011 came with HTTP 200, not [404]"),
+        (b'{"message":"","code":10000,"data":{"list":[{"webhookAuthKey":"k"}]}}', "shows webhookAuthKey"),
+    ],
+)
+def test_what_is_no_envelope_deviates(body: bytes, found: str) -> None:
+    assert list(deviations(200, "application/json", body)) == [found]
+
+
+def test_the_caller_may_name_things_as_they_like_and_types_of_content_have_parameters() -> None:
+    of_the_caller = b'{"message":"","code":10000,"data":{"input":{"webhookAuthKey":"k"},"output":1}}'
+    for content_type in ("application/json; charset=utf-8", "Application/JSON ;a=b"):
+        assert list(deviations(200, content_type, of_the_caller)) == []
+    assert list(deviations(200, "text/json", of_the_caller)) == ["content type 'text/json'"]
 
 
 def test_a_hidden_error_has_the_status_of_its_code() -> None:

@@ -15,7 +15,7 @@ from tests import strategies
 from tests.spec.reading import parameter_schema, validator, validator_of
 from yottabench.emulator import queries, requests
 from yottabench.emulator.codes import ApiError, Code
-from yottabench.emulator.limits import INT32_MAX, JSON_MAX_DEPTH, TASK_PAGE_MAX, WORKERS_MAX
+from yottabench.emulator.limits import INT32_MAX, INT64_MAX, JSON_MAX_DEPTH, TASK_PAGE_MAX, WORKERS_MAX
 from yottabench.emulator.log_query import InvalidLogQuery, parse_log_query
 from yottabench.emulator.store.base import EndpointSpec
 
@@ -219,7 +219,70 @@ def test_two_names_of_one_field_may_agree_but_not_differ(
         assert (read.environment and read.environment[0].value == "1") or read.registry_auth_id == 5
     error = refusal(name, encoded({**BASES[name], one: value, other: another}))
     assert error is not None
-    assert "two names of one field" in error.message
+    first, second = (one, other)
+    if name == "UpdateEndpointRequest" and one == "containerRegistryAuthId":
+        first, second = (other, one)  # the name that the documentation of this request has
+    assert error.message == f"{first} and {second} are two names of one field but differ. Send {first} alone."
+
+
+@pytest.mark.parametrize("name", ["CreateEndpointRequest", "UpdateEndpointRequest"])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("envVars", [{"value": "1"}], "envVars[0].key is missing. A name has at least one character, no equals sign "
+         "and no NUL."),
+        ("envVars", [{"key": "A"}], "envVars[0].value is missing. Send a text without NUL."),
+        ("envVars", [1], "envVars[0] must be an object, but is a number. See the API documentation for its fields."),
+        ("envVars", 1, "envVars must be an array, but is a number. Send a list of {key, value}."),
+        ("containerRegistryAuthId", 0, f"containerRegistryAuthId must be between 1 and {INT64_MAX}, but is 0. Send the "
+         "id of a registry credential, or leave it out."),
+        ("credentialId", 0, f"credentialId must be between 1 and {INT64_MAX}, but is 0. Send the id of a registry "
+         "credential, or leave it out."),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_field_as_it_was_sent(name: str, field: str, value: Any, message: str) -> None:
+    error = refusal(name, encoded({**BASES[name], field: value}))
+    assert error is not None
+    assert error.message == message
+
+
+STRICT: dict[str, Callable[[bytes], Any]] = {
+    "CreateEndpointRequest": lambda body: requests.read_create(body, strict=True),
+    "UpdateEndpointRequest": lambda body: requests.read_update(body, OLD, strict=True),
+    "SubmitTaskRequest": lambda body: requests.read_submit(body, strict=True),
+}
+
+
+@each_request
+def test_a_strict_reading_knows_every_documented_field_and_no_other(name: str) -> None:
+    good = {field: FIELDS[name][field].good[0] for field in FIELDS[name]}
+    body = {**good, **BASES[name]}
+    assert STRICT[name](encoded(body)) == READERS[name](encoded(body))
+    wrong = encoded({**BASES[name], "wrokers": 1})
+    assert refusal(name, wrong) is None
+    with pytest.raises(ApiError) as refused:
+        STRICT[name](wrong)
+    assert refused.value.code is Code.INVALID
+    assert refused.value.message == "'wrokers' is no field of this request. Correct its name or leave it out."
+
+
+@pytest.mark.parametrize("name", ["CreateEndpointRequest", "UpdateEndpointRequest"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gpuType": "H1000"}, "resources[1].gpuType 'H1000' is not known. Take one of the guide's list."),
+        ({"gpuCount": 3}, "resources[1].gpuCount 3 is no power of two. Take 1, 2, 4, 8 and so on."),
+        ({"gpuCount": 2}, "resources[1].gpuCount differs from that of resources[0]. Give all resources the same."),
+    ],
+)
+def test_a_strict_reading_refuses_gpus_that_the_guide_does_not_have(name: str, change: Any, message: str) -> None:
+    gpu = CREATE["resources"][0]
+    assert STRICT[name](encoded({**BASES[name], "resources": [gpu, gpu]})).resources[1].gpu_count == 1
+    body = encoded({**BASES[name], "resources": [gpu, {**gpu, **change}]})
+    assert refusal(name, body) is None
+    with pytest.raises(ApiError) as refused:
+        STRICT[name](body)
+    assert (refused.value.code, refused.value.message) == (Code.INVALID, message)
 
 
 # ---- what is read
@@ -253,8 +316,9 @@ def test_headers_are_kept_as_sent(headers: dict[str, str]) -> None:
 
 
 def test_an_integer_may_be_written_as_a_float_as_json_schema_has_it() -> None:
-    assert requests.read_submit(b'{"input":1,"workerPort":8000.0,"processUri":"/"}').worker_port == 8000
-    assert requests.read_submit(b'{"input":1,"workerPort":8e3,"processUri":"/"}').worker_port == 8000
+    for text in (b"8000.0", b"8e3"):
+        port = requests.read_submit(b'{"input":1,"workerPort":' + text + b',"processUri":"/"}').worker_port
+        assert (port, type(port)) == (8000, int)
     for text in (b"8000.5", b"true", b'"8000"', b"1e400", b"-0.5", b"9" * 5000):
         assert refusal("SubmitTaskRequest", b'{"input":1,"workerPort":' + text + b',"processUri":"/"}') is not None
 
@@ -284,8 +348,12 @@ def test_an_update_never_changes_image_registry_or_mode() -> None:
 def test_an_alb_endpoint_keeps_its_exposed_port() -> None:
     assert refusal("CreateEndpointRequest", encoded({**CREATE, "serviceMode": "ALB"})) is not None
     old = old_spec(serviceMode="ALB", expose={"port": 80, "protocol": "http"})
-    with pytest.raises(ApiError, match="expose cannot be removed"):
+    with pytest.raises(ApiError) as refused:
         requests.read_update(encoded({**UPDATE, "expose": None}), old)
+    assert refused.value.code is Code.INVALID
+    assert refused.value.message == (
+        "expose cannot be removed. An ALB endpoint needs the port that requests are balanced to."
+    )
 
 
 def test_no_refusal_shows_a_secret() -> None:
@@ -358,12 +426,37 @@ def test_bytes_that_are_no_such_body_are_a_parameter_error(name: str, body: byte
     assert len(error.message) < 500
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "The request has no body. Send a JSON object."),
+        (b'{"input":"\xff"}', "The body is not UTF-8 (byte 10). Encode it as UTF-8."),
+        (b"[]", "The body does not fit: Expected `object`, got `array`. Send a JSON object."),
+        (b"{", "The body is not valid JSON: Input data was truncated. Send a JSON object."),
+        (b"[" * 101, "The body is nested more than 100 levels deep. Send flatter JSON."),
+    ],
+)
+@each_request
+def test_what_is_wrong_with_the_bytes_is_said(name: str, body: bytes, message: str) -> None:
+    error = refusal(name, body)
+    assert error is not None
+    assert error.message == message
+
+
 @pytest.mark.parametrize(("depth", "taken"), [(JSON_MAX_DEPTH - 1, True), (JSON_MAX_DEPTH, False)])
 def test_the_depth_of_a_body_has_a_bound_with_two_sides(depth: int, taken: bool) -> None:
     nested = b"[" * depth + b"1" + b"]" * depth
     body = b'{"workerPort":1,"processUri":"/","input":' + nested + b"}"
     assert (refusal("SubmitTaskRequest", body) is None) is taken
     nested = b'{"a":' * depth + b"1" + b"}" * depth
+    body = b'{"workerPort":1,"processUri":"/","input":' + nested + b"}"
+    assert (refusal("SubmitTaskRequest", body) is None) is taken
+
+
+@pytest.mark.parametrize("sibling", [b"[],", b"{},", b'[{"a":[]}],', b'"]",', b"0,"])
+@pytest.mark.parametrize(("depth", "taken"), [(JSON_MAX_DEPTH - 2, True), (JSON_MAX_DEPTH - 1, False)])
+def test_depth_counts_what_is_open_and_not_what_stands_beside_it(sibling: bytes, depth: int, taken: bool) -> None:
+    nested = b"[" + sibling * 150 + b"[" * depth + b"1" + b"]" * depth + b"]"
     body = b'{"workerPort":1,"processUri":"/","input":' + nested + b"}"
     assert (refusal("SubmitTaskRequest", body) is None) is taken
 
@@ -442,10 +535,13 @@ def test_what_is_no_integer_is_refused(text: str) -> None:
 
 def test_a_parameter_is_sent_once_or_not_at_all() -> None:
     assert queries.query_integer(query(), "pageSize", 1, 100, 10) == 10
-    with pytest.raises(ApiError, match="count is missing"):
+    with pytest.raises(ApiError) as refused:
         queries.query_integer(query(), "count", 0, 10, None)
-    with pytest.raises(ApiError, match="more than once"):
+    assert refused.value.message == "count is missing. Send a whole number from 0 to 10."
+    with pytest.raises(ApiError) as refused:
         queries.query_integer(queries.read_query(b"pageSize=1&pageSize=2"), "pageSize", 1, 100, 10)
+    assert refused.value.message == "pageSize was sent more than once. Send it once."
+    assert queries.query_statuses(query(), STATUSES) == frozenset()
 
 
 STATUSES = ("RUNNING", "STOPPED", "FAILED")
@@ -467,11 +563,13 @@ def test_other_status_lists_are_refused_with_the_choices(text: str) -> None:
         queries.query_statuses(query(statusList=text), STATUSES)
 
 
-@pytest.mark.parametrize("raw", [b"a=%ff", b"a=%ED%A0%80", b"\xff=1", b"&".join(b"a=1" for _ in range(200))])
+@pytest.mark.parametrize("raw", [b"a=%ff", b"a=%ED%A0%80", b"\xff=1", b"&".join(b"a=1" for _ in range(101))])
 def test_a_query_that_is_no_utf8_or_has_no_end_is_refused(raw: bytes) -> None:
     with pytest.raises(ApiError) as refused:
         queries.read_query(raw)
     assert refused.value.code is Code.INVALID
+    assert refused.value.message == "The query is not valid percent-encoded UTF-8. Encode its values."
+    assert queries.read_query(b"&".join(b"a=1" for _ in range(100))) == {"a": ["1"] * 100}
 
 
 @given(st.binary(max_size=40))

@@ -21,7 +21,17 @@ def test_a_gate_is_a_metric_a_comparison_and_a_bound(text: str, gate: Gate):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "e2e_p95_ms", "e2e_p95_ms <=", "<= 5", "e2e_p95_ms == 5", "a b <= 5", "e2e_p95_ms <= x"]
+    "text",
+    [
+        "",
+        "e2e_p95_ms",
+        "e2e_p95_ms <=",
+        "<= 5",
+        "e2e_p95_ms == 5",
+        "a b <= 5",
+        "e2e_p95_ms <= x",
+        "e2e_p95_ms <= 1.2.3",
+    ],
 )
 def test_anything_else_is_refused(text: str):
     with pytest.raises(ValueError, match="is not a gate"):
@@ -70,3 +80,9 @@ def test_a_percentile_of_too_few_samples_is_marked_as_thin():
     assert [result.thin for result in found] == [True, False, False]
     assert found[0] == GateResult(gates[0], 4.0, True, 458, 459)
     assert judge(gates, figures, {"e2e": 459, "submit": 89})[0].thin is False
+
+
+def test_a_time_without_samples_has_none_and_a_run_that_counted_none_needs_none():
+    gates = (Gate("e2e_p99_ms", "<=", 5),)
+    assert judge(gates, {}, {}) == [GateResult(gates[0], None, False, 0, 459)]
+    assert judge(gates, {}) == [GateResult(gates[0], None, False, None, None)]
