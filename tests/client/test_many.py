@@ -30,7 +30,7 @@ def as_time_goes_by(service: Service, move: Callable[[], None]) -> None:
         sleep(seconds)
         move()
 
-    service.time.sleep = slept  # type: ignore[method-assign]
+    service.time.sleep = slept
 
 
 def test_thousands_are_waited_for_with_one_request_per_hundred(service: Service, queue: MemoryQueue) -> None:

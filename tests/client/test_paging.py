@@ -195,7 +195,7 @@ def test_a_log_is_followed_line_by_line(token_at_end: bool, service: Service) ->
         sleep(seconds)
         log.write(next(counts))
 
-    service.time.sleep = slept  # type: ignore[method-assign]
+    service.time.sleep = slept
     lines = service.client().workers.iterate_logs(ID, "7", page_size=10, follow=True, poll_s=1)
     found = [next(lines).log for _ in range(25 + 47)]
     assert found == [f"line {number}" for number in range(25 + 47)]
@@ -213,7 +213,7 @@ def test_a_follower_asks_less_often_while_nothing_happens(service: Service) -> N
         if len(service.time.naps) == 30:
             log.write(1)
 
-    service.time.sleep = slept  # type: ignore[method-assign]
+    service.time.sleep = slept
     lines = service.client().workers.iterate_logs(ID, "7", follow=True, poll_s=3)
     assert [next(lines).log, next(lines).log] == ["line 0", "line 1"]
     lines.close()
