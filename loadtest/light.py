@@ -11,7 +11,6 @@ import json as json_module
 import re
 import socket
 import ssl
-import time
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,8 @@ import httptools
 import httpx
 import orjson
 
-RECEIVE_BYTES = 65_536
+from loadtest.receiving import GeventReceiving, PlainReceiving, Receiving
+
 MAX_HEAD_BYTES = 262_144  # an answer whose headers go on beyond this is no API's answer
 MAX_IDLE = 10_000  # as many open connections as a process may keep for later
 
@@ -92,7 +92,8 @@ class LightClient:
     """Requests to one server over kept-alive connections, one request at a time on each.
 
     Any number of greenlets or threads may call `request` at once; each takes an idle connection or opens its own.
-    `timeout_s` bounds a whole exchange, `connect_timeout_s` the opening of a connection.
+    `timeout_s` bounds the sending of a request, and then the wait for the whole answer; `connect_timeout_s` the opening
+    of a connection.
     """
 
     def __init__(
@@ -146,10 +147,9 @@ class LightClient:
         """
         message = self._encode(method, url, json, params, headers)
         request = (method, url)
-        deadline = time.monotonic() + self._timeout_s
         connection = self._take()
         try:
-            response = connection.exchange(message, deadline)
+            response = connection.exchange(message)
         except BaseException as error:
             connection.close()
             if isinstance(error, OSError):
@@ -212,7 +212,7 @@ class LightClient:
         except OSError as error:
             sock.close()
             raise httpx.ConnectError(f"no TLS with {self._host}:{self._port}: {error}") from error
-        return _Connection(sock)
+        return _Connection(sock, self._timeout_s)
 
 
 class _Connection:
@@ -226,16 +226,22 @@ class _Connection:
         "_parser",
         "_past_head",
         "_raw",
+        "_receiving",
         "_status",
+        "_timeout_s",
         "reusable",
         "sending",
         "sock",
     )
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
         self.sock = sock
+        self._timeout_s = timeout_s
         # A socket of gevent's wraps a plain one that never waits: what need not wait costs a third there.
         self._raw: Any = None if isinstance(sock, ssl.SSLSocket) else getattr(sock, "_sock", None)
+        self._receiving: Receiving = (
+            PlainReceiving(sock, timeout_s) if self._raw is None else GeventReceiving(sock, timeout_s)
+        )
         self.sending = False
         self.reusable = False
         self._parser = httptools.HttpResponseParser(self)
@@ -247,6 +253,7 @@ class _Connection:
         self._status = 0
 
     def close(self) -> None:
+        self._receiving.close()
         self.sock.close()
 
     def alive(self) -> bool:
@@ -264,12 +271,11 @@ class _Connection:
             return False
         return False
 
-    def exchange(self, message: bytes, deadline: float) -> LightResponse:
-        sock, parser = self.sock, self._parser
+    def exchange(self, message: bytes) -> LightResponse:
+        parser = self._parser
         self._headers, self._body = [], []
         self._past_head = self._done = self.reusable = self._answered = False
         self.sending = True
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             self._send(message)
         except TimeoutError:
@@ -279,8 +285,9 @@ class _Connection:
             pass
         self.sending = False
         received = 0
+        self._receiving.begin()
         while not self._done:
-            data = sock.recv(RECEIVE_BYTES)
+            data = self._receiving.more()
             if not data:
                 self._end_of_stream()
                 break
@@ -295,11 +302,7 @@ class _Connection:
                 if not self._done:
                     raise httpx.RemoteProtocolError(f"not HTTP: {error}") from error
                 self.reusable = False
-            if not self._done:
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise TimeoutError
-                sock.settimeout(left_s)
+        self._receiving.end()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         headers = LightHeaders(self._headers)
         for name, value in self._headers:
@@ -313,6 +316,7 @@ class _Connection:
             with contextlib.suppress(BlockingIOError):
                 sent = self._raw.send(message)
         if sent < len(message):
+            self.sock.settimeout(self._timeout_s)
             self.sock.sendall(memoryview(message)[sent:])
 
     def _end_of_stream(self) -> None:

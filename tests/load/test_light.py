@@ -13,10 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from gevent import monkey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.light import MAX_HEAD_BYTES, LightClient, encode_json
+from loadtest.receiving import GeventReceiving, PlainReceiving
 from tests.load.scripted import CLOSE, HOLD, RESET, ScriptedServer, Turn
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
@@ -407,6 +409,21 @@ def test_under_gevent_many_requests_wait_at_once():
         done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, timeout=60, check=True)
     assert json.loads(done.stdout) == [{}] * 20
     assert server.connections == 20
+
+
+def test_each_kind_of_socket_is_received_from_in_its_own_way():
+    with ScriptedServer([Turn((OK,))]) as server, LightClient(server.url) as client:
+        client.request("get", "/")
+        receiving = client._idle[0]._receiving
+    assert type(receiving) is (GeventReceiving if monkey.is_module_patched("socket") else PlainReceiving)
+
+
+@pytest.mark.skipif(monkey.is_module_patched("socket"), reason="this is that run")
+def test_all_of_this_file_holds_under_gevent():
+    command = [sys.executable, "-m", "gevent.monkey", "--module", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed, 1 skipped" in done.stdout.splitlines()[-1]
 
 
 def test_importing_the_light_client_patches_nothing():

@@ -1,12 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import (
-    Any,
-    Literal,
-    TypeVar,
-    cast,
-)
+from typing import Any, Literal, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
@@ -54,14 +49,14 @@ class ActionEnvelope:
         d = dict(src_dict)
         message = d.pop("message")
 
-        code = cast(Literal[10000], d.pop("code"))
+        code = cast("Literal[10000]", d.pop("code"))
         if code != 10000:
             raise ValueError(f"code must match const 10000, got '{code}'")
 
         def _parse_data(data: object) -> bool | None:
             if data is None:
                 return data
-            return cast(bool | None, data)
+            return cast("bool | None", data)
 
         data = _parse_data(d.pop("data"))
 

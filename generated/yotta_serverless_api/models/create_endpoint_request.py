@@ -1,19 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
 from ..models.service_mode import ServiceMode
 from ..types import UNSET, Unset
-
-if TYPE_CHECKING:
-    from ..models.endpoint_resource import EndpointResource
-    from ..models.environment_var import EnvironmentVar
-    from ..models.expose import Expose
-
 
 T = TypeVar("T", bound="CreateEndpointRequest")
 
@@ -152,10 +146,6 @@ class CreateEndpointRequest:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.endpoint_resource import EndpointResource  # noqa: PLC0415
-        from ..models.environment_var import EnvironmentVar  # noqa: PLC0415
-        from ..models.expose import Expose  # noqa: PLC0415
-
         d = dict(src_dict)
         name = d.pop("name")
 
@@ -253,3 +243,8 @@ class CreateEndpointRequest:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.endpoint_resource import EndpointResource  # noqa: E402
+from ..models.environment_var import EnvironmentVar  # noqa: E402
+from ..models.expose import Expose  # noqa: E402

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
@@ -9,12 +9,6 @@ from attrs import field as _attrs_field
 from ..models.endpoint_status import EndpointStatus
 from ..models.service_mode import ServiceMode
 from ..types import UNSET, Unset
-
-if TYPE_CHECKING:
-    from ..models.endpoint_resource import EndpointResource
-    from ..models.environment_var import EnvironmentVar
-    from ..models.exposed_port import ExposedPort
-
 
 T = TypeVar("T", bound="Endpoint")
 
@@ -69,8 +63,6 @@ class Endpoint:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        from ..models.exposed_port import ExposedPort  # noqa: PLC0415
-
         id = self.id
 
         name = self.name
@@ -208,10 +200,6 @@ class Endpoint:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.endpoint_resource import EndpointResource  # noqa: PLC0415
-        from ..models.environment_var import EnvironmentVar  # noqa: PLC0415
-        from ..models.exposed_port import ExposedPort  # noqa: PLC0415
-
         d = dict(src_dict)
         id = d.pop("id")
 
@@ -234,7 +222,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         image_registry = _parse_image_registry(d.pop("imageRegistry", UNSET))
 
@@ -243,7 +231,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         webhook = _parse_webhook(d.pop("webhook", UNSET))
 
@@ -270,7 +258,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         container_volume_in_gb = _parse_container_volume_in_gb(d.pop("containerVolumeInGb", UNSET))
 
@@ -310,7 +298,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(float | None | Unset, data)
+            return cast("float | None | Unset", data)
 
         per_hour_price = _parse_per_hour_price(d.pop("perHourPrice", UNSET))
 
@@ -319,7 +307,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(float | None | Unset, data)
+            return cast("float | None | Unset", data)
 
         per_second_price = _parse_per_second_price(d.pop("perSecondPrice", UNSET))
 
@@ -328,7 +316,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         domain = _parse_domain(d.pop("domain", UNSET))
 
@@ -337,7 +325,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         created_at = _parse_created_at(d.pop("createdAt", UNSET))
 
@@ -346,7 +334,7 @@ class Endpoint:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         updated_at = _parse_updated_at(d.pop("updatedAt", UNSET))
 
@@ -390,3 +378,8 @@ class Endpoint:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.endpoint_resource import EndpointResource  # noqa: E402
+from ..models.environment_var import EnvironmentVar  # noqa: E402
+from ..models.exposed_port import ExposedPort  # noqa: E402

@@ -55,7 +55,7 @@ class ExposedPort:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         protocol = _parse_protocol(d.pop("protocol", UNSET))
 

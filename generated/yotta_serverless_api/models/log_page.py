@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
-
-if TYPE_CHECKING:
-    from ..models.log_entry import LogEntry
-
 
 T = TypeVar("T", bound="LogPage")
 
@@ -59,8 +55,6 @@ class LogPage:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.log_entry import LogEntry  # noqa: PLC0415
-
         d = dict(src_dict)
         logs = []
         _logs = d.pop("logs")
@@ -74,14 +68,14 @@ class LogPage:
         def _parse_next_search_after_time(data: object) -> None | str:
             if data is None:
                 return data
-            return cast(None | str, data)
+            return cast("None | str", data)
 
         next_search_after_time = _parse_next_search_after_time(d.pop("nextSearchAfterTime"))
 
         def _parse_next_search_after_offset(data: object) -> None | str:
             if data is None:
                 return data
-            return cast(None | str, data)
+            return cast("None | str", data)
 
         next_search_after_offset = _parse_next_search_after_offset(d.pop("nextSearchAfterOffset"))
 
@@ -110,3 +104,6 @@ class LogPage:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.log_entry import LogEntry  # noqa: E402

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
 from ..types import UNSET, Unset
-
-if TYPE_CHECKING:
-    from ..models.task_headers import TaskHeaders
-
 
 T = TypeVar("T", bound="SubmitTaskRequest")
 
@@ -83,8 +79,6 @@ class SubmitTaskRequest:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.task_headers import TaskHeaders  # noqa: PLC0415
-
         d = dict(src_dict)
         input_ = d.pop("input")
 
@@ -133,3 +127,6 @@ class SubmitTaskRequest:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.task_headers import TaskHeaders  # noqa: E402

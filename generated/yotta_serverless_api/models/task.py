@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
@@ -9,10 +9,6 @@ from attrs import field as _attrs_field
 from ..models.delivery_status import DeliveryStatus
 from ..models.task_status import TaskStatus
 from ..types import UNSET, Unset
-
-if TYPE_CHECKING:
-    from ..models.task_headers import TaskHeaders
-
 
 T = TypeVar("T", bound="Task")
 
@@ -61,8 +57,6 @@ class Task:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        from ..models.task_headers import TaskHeaders  # noqa: PLC0415
-
         task_id = self.task_id
 
         endpoint_id = self.endpoint_id
@@ -143,8 +137,6 @@ class Task:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.task_headers import TaskHeaders  # noqa: PLC0415
-
         d = dict(src_dict)
         task_id = d.pop("taskId")
 
@@ -157,7 +149,7 @@ class Task:
         def _parse_worker_url(data: object) -> None | str:
             if data is None:
                 return data
-            return cast(None | str, data)
+            return cast("None | str", data)
 
         worker_url = _parse_worker_url(d.pop("workerUrl"))
 
@@ -176,7 +168,7 @@ class Task:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         webhook = _parse_webhook(d.pop("webhook", UNSET))
 
@@ -185,7 +177,7 @@ class Task:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         error = _parse_error(d.pop("error", UNSET))
 
@@ -209,7 +201,7 @@ class Task:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         delivered_at = _parse_delivered_at(d.pop("deliveredAt", UNSET))
 
@@ -249,3 +241,6 @@ class Task:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.task_headers import TaskHeaders  # noqa: E402

@@ -85,7 +85,7 @@ class TaskCount:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         total = _parse_total(d.pop("total", UNSET))
 
@@ -94,7 +94,7 @@ class TaskCount:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         delivered = _parse_delivered(d.pop("delivered", UNSET))
 
@@ -103,7 +103,7 @@ class TaskCount:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         success = _parse_success(d.pop("success", UNSET))
 
@@ -112,7 +112,7 @@ class TaskCount:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         failed = _parse_failed(d.pop("failed", UNSET))
 

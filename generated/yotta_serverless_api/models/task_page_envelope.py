@@ -1,20 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    TypeVar,
-    cast,
-)
+from typing import Any, Literal, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
-
-if TYPE_CHECKING:
-    from ..models.task_page import TaskPage
-
 
 T = TypeVar("T", bound="TaskPageEnvelope")
 
@@ -55,12 +45,10 @@ class TaskPageEnvelope:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.task_page import TaskPage  # noqa: PLC0415
-
         d = dict(src_dict)
         message = d.pop("message")
 
-        code = cast(Literal[10000], d.pop("code"))
+        code = cast("Literal[10000]", d.pop("code"))
         if code != 10000:
             raise ValueError(f"code must match const 10000, got '{code}'")
 
@@ -90,3 +78,6 @@ class TaskPageEnvelope:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.task_page import TaskPage  # noqa: E402

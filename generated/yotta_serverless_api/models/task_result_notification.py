@@ -87,7 +87,7 @@ class TaskResultNotification:
         user_task_id = d.pop("user_task_id")
 
         def _parse_endpoint_id(data: object) -> int | str:
-            return cast(int | str, data)
+            return cast("int | str", data)
 
         endpoint_id = _parse_endpoint_id(d.pop("endpoint_id"))
 

@@ -126,7 +126,7 @@ class TaskSummary:
         def _parse_worker_url(data: object) -> None | str:
             if data is None:
                 return data
-            return cast(None | str, data)
+            return cast("None | str", data)
 
         worker_url = _parse_worker_url(d.pop("workerUrl"))
 
@@ -143,7 +143,7 @@ class TaskSummary:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         webhook = _parse_webhook(d.pop("webhook", UNSET))
 
@@ -152,7 +152,7 @@ class TaskSummary:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         error = _parse_error(d.pop("error", UNSET))
 
@@ -161,7 +161,7 @@ class TaskSummary:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         delivered_at = _parse_delivered_at(d.pop("deliveredAt", UNSET))
 

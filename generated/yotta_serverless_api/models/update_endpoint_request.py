@@ -1,18 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
 
 from ..types import UNSET, Unset
-
-if TYPE_CHECKING:
-    from ..models.endpoint_resource import EndpointResource
-    from ..models.environment_var import EnvironmentVar
-    from ..models.expose import Expose
-
 
 T = TypeVar("T", bound="UpdateEndpointRequest")
 
@@ -57,8 +51,6 @@ class UpdateEndpointRequest:
     additional_properties: dict[str, Any] = _attrs_field(init=False, factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        from ..models.expose import Expose  # noqa: PLC0415
-
         name = self.name
 
         resources = []
@@ -179,10 +171,6 @@ class UpdateEndpointRequest:
 
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
-        from ..models.endpoint_resource import EndpointResource  # noqa: PLC0415
-        from ..models.environment_var import EnvironmentVar  # noqa: PLC0415
-        from ..models.expose import Expose  # noqa: PLC0415
-
         d = dict(src_dict)
         name = d.pop("name")
 
@@ -202,7 +190,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         min_single_card_vram_in_gb = _parse_min_single_card_vram_in_gb(d.pop("minSingleCardVramInGb", UNSET))
 
@@ -211,7 +199,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         min_single_card_vcpu = _parse_min_single_card_vcpu(d.pop("minSingleCardVcpu", UNSET))
 
@@ -220,7 +208,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         min_single_card_ram_in_gb = _parse_min_single_card_ram_in_gb(d.pop("minSingleCardRamInGb", UNSET))
 
@@ -229,7 +217,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         credential_id = _parse_credential_id(d.pop("credentialId", UNSET))
 
@@ -238,7 +226,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         container_registry_auth_id = _parse_container_registry_auth_id(d.pop("containerRegistryAuthId", UNSET))
 
@@ -247,7 +235,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         initialization_command = _parse_initialization_command(d.pop("initializationCommand", UNSET))
 
@@ -305,7 +293,7 @@ class UpdateEndpointRequest:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         webhook = _parse_webhook(d.pop("webhook", UNSET))
 
@@ -344,3 +332,8 @@ class UpdateEndpointRequest:
 
     def __contains__(self, key: str) -> bool:
         return key in self.additional_properties
+
+
+from ..models.endpoint_resource import EndpointResource  # noqa: E402
+from ..models.environment_var import EnvironmentVar  # noqa: E402
+from ..models.expose import Expose  # noqa: E402

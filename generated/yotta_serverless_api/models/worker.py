@@ -162,7 +162,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         created_at = _parse_created_at(d.pop("createdAt", UNSET))
 
@@ -171,7 +171,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         region = _parse_region(d.pop("region", UNSET))
 
@@ -180,7 +180,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         gpu_type = _parse_gpu_type(d.pop("gpuType", UNSET))
 
@@ -189,7 +189,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(None | str | Unset, data)
+            return cast("None | str | Unset", data)
 
         gpu_display_name = _parse_gpu_display_name(d.pop("gpuDisplayName", UNSET))
 
@@ -198,7 +198,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         gpu_count = _parse_gpu_count(d.pop("gpuCount", UNSET))
 
@@ -207,7 +207,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         single_card_vram_in_gb = _parse_single_card_vram_in_gb(d.pop("singleCardVramInGb", UNSET))
 
@@ -216,7 +216,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         single_card_vcpu = _parse_single_card_vcpu(d.pop("singleCardVcpu", UNSET))
 
@@ -225,7 +225,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         single_card_ram_in_gb = _parse_single_card_ram_in_gb(d.pop("singleCardRamInGb", UNSET))
 
@@ -234,7 +234,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(int | None | Unset, data)
+            return cast("int | None | Unset", data)
 
         uptime = _parse_uptime(d.pop("uptime", UNSET))
 
@@ -243,7 +243,7 @@ class Worker:
                 return data
             if isinstance(data, Unset):
                 return data
-            return cast(float | None | Unset, data)
+            return cast("float | None | Unset", data)
 
         cost = _parse_cost(d.pop("cost", UNSET))
 

@@ -1,12 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import (
-    Any,
-    Literal,
-    TypeVar,
-    cast,
-)
+from typing import Any, Literal, TypeVar, cast
 
 from attrs import define as _attrs_define
 from attrs import field as _attrs_field
@@ -81,7 +76,7 @@ class WorkerStatusNotification:
     @classmethod
     def from_dict(cls: type[T], src_dict: Mapping[str, Any]) -> T:
         d = dict(src_dict)
-        event = cast(Literal["worker.status"], d.pop("event"))
+        event = cast("Literal['worker.status']", d.pop("event"))
         if event != "worker.status":
             raise ValueError(f"event must match const 'worker.status', got '{event}'")
 
