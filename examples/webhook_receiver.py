@@ -12,7 +12,8 @@ GPU = {"region": "us-east-1", "gpuType": "NVIDIA_RTX_4090_24G", "gpuCount": 1}
 def on_task(result: TaskResult) -> None:
     """Called once for each task. If it raises, the service sends the result again."""
     what = result.output if result.succeeded else result.error
-    print(f"webhook: task {result.task_id} says {what}")
+    # On a thread of the receiver's: written in one piece, so that no line of the main thread comes between.
+    print(f"webhook: task {result.task_id} says {what}\n", end="")
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ from typing import Protocol
 # Ids count milliseconds from here, which keeps them at 18 digits until 2030 (above 2**53: JavaScript must read text).
 ID_EPOCH_MS = 1_672_531_200_000
 _SEQUENCE_BITS = 22
-_LOW_62_BITS = (1 << 62) - 1
-_VARIANT = 0b10 << 62  # of RFC 9562
+# Of RFC 9562: the bits of a UUID that say of what kind it is, and these bits of the kind that begins with the time.
+_UUID_KIND = (0b1111 << 76) | (0b11 << 62)
+_UUID_7 = (7 << 76) | (0b10 << 62)
 
 
 class Timer(Protocol):
@@ -216,5 +217,4 @@ class Ids:
         Version 7 begins with the time: ids that are made together lie together in the store's index, which makes a
         commit of many of them several times smaller than random ones would.
         """
-        chance = self._chance.getrandbits(74)
-        return f"{self._clock.now_ms():012x}7{chance >> 62:03x}{(chance & _LOW_62_BITS) | _VARIANT:016x}"
+        return f"{(self._clock.now_ms() << 80) | (self._chance.getrandbits(80) & ~_UUID_KIND) | _UUID_7:032x}"

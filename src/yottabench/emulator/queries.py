@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from yottabench.emulator.codes import ApiError, Code
@@ -13,6 +14,7 @@ _PATH_ID = re.compile(r"[A-Za-z0-9_-]+")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
+@lru_cache(maxsize=1024)
 def endpoint_id(segment: str) -> int:
     """The endpoint id of a path."""
     if not segment.isascii() or not segment.isdigit() or len(segment) > 19:

@@ -124,9 +124,9 @@ def _faults_of_deliveries(snapshot: Snapshot, workers: set[int]) -> Iterator[str
     of_tasks = [delivery.task_seq for delivery in snapshot.deliveries if delivery.task_seq is not None]
     if not seqs.issuperset(of_tasks) or len(set(of_tasks)) < len(of_tasks):
         yield "a delivery belongs to no task, or two to one"
-    for delivery in snapshot.deliveries:
+    for place, delivery in enumerate(snapshot.deliveries):
         if not webhook_urls.is_webhook(delivery.url):
-            yield f"{shown(delivery.url)} is no URL of a webhook"
+            yield f"deliveries[{place}].url is no URL of a webhook"
         if delivery.auth_key is not None and not webhook_urls.is_auth_key(delivery.auth_key):
             yield "the key of a delivery could not have been sent"
         if delivery.task_seq is None and (delivery.worker_id not in workers or delivery.body is msgspec.UNSET):

@@ -155,7 +155,7 @@ class Task(TaskSummary, kw_only=True):
         return f"Task(endpoint_id={self.endpoint_id}, task_id={self.task_id!r}, state={self.state.name})"
 
 
-class ReadyTask(msgspec.Struct, kw_only=True):
+class ReadyTask(msgspec.Struct, kw_only=True, gc=False):
     """What dispatch needs to know of a queued task. `input` None: too large to hold, read it with `task_input`."""
 
     seq: int
@@ -261,7 +261,7 @@ class PutWorker(Command[DueDelivery | None], frozen=True):
     body: bytes | None = None
 
 
-class SubmitTask(Command[Submitted], frozen=True, kw_only=True):
+class SubmitTask(Command[Submitted], frozen=True, kw_only=True, gc=False):
     """Queue a task."""
 
     endpoint_id: int
