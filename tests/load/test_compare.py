@@ -1,6 +1,7 @@
 import math
 import os
 import random
+import re
 from pathlib import Path
 
 import attrs
@@ -12,6 +13,7 @@ from yottabench.load.compare import METRICS, Blocks, CannotCompare, check_compar
 from yottabench.load.finish import conclude
 from yottabench.load.journal import ACCEPTED, Journal
 from yottabench.load.profile import Action, Arrivals, Profile
+from yottabench.load.report import html_report
 from yottabench.load.summary import markdown_report, summary_text
 
 FULL = os.environ.get("LOAD_FULL") == "1"
@@ -117,6 +119,14 @@ def test_a_slower_run_than_its_baseline_ends_with_3_and_says_by_how_much(tmp_pat
     assert "e2e_p50_ms is slower than in ../old" in result["reasons"][0]
     assert "SLOWER" in summary_text(result)
     assert "drawing blocks of each run's time" in markdown_report(result)
+    assert re.search(
+        r"\| e2e_p50_ms \| [0-9.]+ \| [0-9.]+ \| \+[0-9.]+% .*\| \*\*slower\*\* \|", markdown_report(result)
+    )
+    page = html_report(result)
+    assert "<h2>Compared with ../old</h2>" in page
+    assert (
+        page.count('<td class="broken">slower</td>') == sum(row["slower"] for row in result["comparison"]["rows"]) > 0
+    )
     other = make_run(tmp_path / "other", tasks_of(1000, 1.0, 3))
     note_baseline(other, old.path)
     result = conclude(other)

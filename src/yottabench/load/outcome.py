@@ -111,19 +111,34 @@ def outcome_facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("bad input", f"{breaches['refused']} of {breaches['sent']} refused as they should be{wrong}"))
     if result.get("aborted"):
         found.append(("ended early", result["aborted"]))
-    return found + _comparison_facts(result.get("comparison"))
+    comparison = result.get("comparison")
+    if comparison:
+        found.append(("compared", "; ".join([f"with {comparison['baseline']}", *comparison["notes"]])))
+    return found
 
 
-def _comparison_facts(comparison: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    if not comparison:
-        return []
-    found = [("compared", f"with {comparison['baseline']}")]
-    for row in comparison["rows"]:
-        sure = f"{row['low'] - 1:+.1%} to {row['high'] - 1:+.1%}"
-        word = "   SLOWER" if row["slower"] else ""
-        change = f"{row['before_ms']:>9.1f} -> {row['now_ms']:>9.1f} ms  {row['ratio'] - 1:+.1%} ({sure}){word}"
-        found.append(("", f"{row['metric']:<14}{change}"))
-    return found + [("", note) for note in comparison["notes"]]
+def comparison_rows(result: Mapping[str, Any]) -> list[tuple[str, str, str, str, str, bool]]:
+    """Each compared percentile in words: its name, before, now, the change, its confidence limits; and if it alarms."""
+    comparison = result.get("comparison")
+    return [
+        (
+            row["metric"],
+            f"{row['before_ms']:,.1f}",
+            f"{row['now_ms']:,.1f}",
+            f"{row['ratio'] - 1:+.1%}",
+            f"{row['low'] - 1:+.1%} to {row['high'] - 1:+.1%}",
+            row["slower"],
+        )
+        for row in (comparison["rows"] if comparison else ())
+    ]
+
+
+def comparison_lines(result: Mapping[str, Any]) -> list[str]:
+    """The same for a terminal, one percentile a line."""
+    return [
+        f"{name:<14}{before:>9} -> {now:>9} ms  {change} ({sure}){'   SLOWER' if slower else ''}"
+        for name, before, now, change, sure, slower in comparison_rows(result)
+    ]
 
 
 def outcome_limits(result: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from yottabench.load.audit import FAULTS
 from yottabench.load.charts import Line, line_chart, percentile_chart
+from yottabench.load.outcome import comparison_rows
 from yottabench.load.summary import LATENCY_ROWS, audit_text, facts, latency_cells, limits
 
 Result = Mapping[str, Any]
@@ -43,6 +44,7 @@ def html_report(result: Result) -> str:
         _latency_table(result),
         "<h2>Gates</h2>",
         _gates_table(result),
+        *_comparison(result),
         "<h2>Audit</h2>",
         _audit_table(result),
         "<h2>The run</h2>",
@@ -137,6 +139,23 @@ def _gates_table(result: Result) -> str:
     ]
     head = '<tr><th>gate</th><th class="n">measured</th><th></th></tr>'
     return f'<div class="table"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _comparison(result: Result) -> list[str]:
+    rows = [
+        f"<tr><td><code>{name}</code></td>"
+        + "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        + ('<td class="broken">slower</td></tr>' if slower else '<td class="kept">not slower</td></tr>')
+        for name, *cells, slower in comparison_rows(result)
+    ]
+    if not rows:
+        return []
+    head = "".join(f'<th class="n">{name}</th>' for name in ("before, ms", "now, ms", "change", "limits of it"))
+    title = f"<h2>Compared with {escape(result['comparison']['baseline'])}</h2>"
+    return [
+        title,
+        f'<div class="table"><table><tr><th>percentile</th>{head}<th></th></tr>{"".join(rows)}</table></div>',
+    ]
 
 
 def _audit_table(result: Result) -> str:

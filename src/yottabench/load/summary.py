@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yottabench.load.audit import FAULTS
-from yottabench.load.outcome import outcome_facts, outcome_limits
+from yottabench.load.outcome import comparison_lines, comparison_rows, outcome_facts, outcome_limits
 from yottabench.load.rundir import RunDir
 
 Result = Mapping[str, Any]
@@ -28,6 +28,7 @@ def summary_text(result: Result, run: RunDir | None = None) -> str:
     """The block for a terminal; `run` adds where the report is."""
     lines = [f"{'yottabench load':<16}{result['run']['name']:<44}{result['verdict']:>8}", ""]
     lines += [f"  {name:<14}{text}" for name, text in facts(result)]
+    lines += [f"  {'':<14}{text}" for text in comparison_lines(result)]
     lines += ["", f"  {'latency, ms':<16}{'p50':>10}{'p95':>10}{'p99':>10}{'max':>10}"]
     for key, name, meaning in LATENCY_ROWS:
         found = result["latency_ms"].get(key)
@@ -189,6 +190,10 @@ def markdown_report(result: Result) -> str:
         for gate in result["gates"]:
             value = "" if gate["value"] is None else f"{gate['value']:.4g}"
             lines.append(f"| {gate['gate']} | {value} | {'kept' if gate['kept'] else '**not kept**'} |")
+    compared = comparison_rows(result)
+    if compared:
+        lines += ["", "| compared, ms | before | now | change | limits of it | |", "|---|--:|--:|--:|--:|---|"]
+        lines += [f"| {' | '.join(cells)} | {'**slower**' if slower else ''} |" for *cells, slower in compared]
     lines += ["", "What these figures do not say:", ""]
     lines += [f"- {line}" for line in limits(result)]
     return "\n".join(lines) + "\n"
