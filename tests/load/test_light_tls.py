@@ -2,58 +2,22 @@
 
 import shutil
 import ssl
-import subprocess
-from pathlib import Path
 from typing import Any
 
-import attrs
 import httpx
 import pytest
 
 from loadtest.light import LightClient
+from tests.certificates import Certificates, make_certificates
 from tests.load.scripted import CLOSE, HOLD, RESET, ScriptedServer, Turn
 from tests.load.test_light import OK, chunked, outcome, wait_until_stale, with_length
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
 
 
-@attrs.frozen
-class Certificates:
-    """A server context for each name, and a client context that trusts the authority which signed them."""
-
-    here: ssl.SSLContext
-    elsewhere: ssl.SSLContext
-    trusting: ssl.SSLContext
-
-
-def signed(folder: Path, name: str, alternative: str) -> ssl.SSLContext:
-    """A server's context with a certificate for `alternative`, signed by the authority in the folder."""
-    key, request, certificate = (folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}"]
-    openssl("req", *new_key, "-keyout", str(key), "-out", str(request))
-    extensions = folder / f"{name}.ext"
-    extensions.write_text(f"subjectAltName={alternative}\nauthorityKeyIdentifier=keyid\n")
-    authority = ["-CA", str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key"), "-CAcreateserial"]
-    about = ["-days", "2", "-extfile", str(extensions), "-out", str(certificate)]
-    openssl("x509", "-req", "-in", str(request), *authority, *about)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
-def openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    folder = tmp_path_factory.mktemp("tls")
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    about = ["-subj", "/CN=test authority", "-days", "2", "-addext", "keyUsage=critical,keyCertSign"]
-    openssl("req", "-x509", *new_key, *about, "-keyout", str(folder / "ca.key"), "-out", str(folder / "ca.pem"))
-    trusting = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    here = signed(folder, "here", "IP:127.0.0.1")
-    return Certificates(here, signed(folder, "elsewhere", "DNS:elsewhere.example"), trusting)
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 def light_client(url: str, trust: ssl.SSLContext | None, timeout_s: float = 5.0) -> LightClient:
