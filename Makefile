@@ -60,7 +60,7 @@ test: $(READY) ## The default suite: under 5 minutes on 2 cores
 load: $(READY) ## Start the emulator, run a load test, write a report: make load [PROFILE=smoke] [TRACE=file]
 	@$(BIN)/yottabench load run $(PROFILE) $(if $(TRACE),--trace "$(TRACE)") $(RUN_ARGS)
 
-load-full: $(READY) ## The load harness's long tests: every profile, planted faults, a stalling server, memory (about 50 minutes)
+load-full: $(READY) ## The load harness's long tests: every profile, planted faults, a stalling server, memory (about 20 minutes)
 	@LOAD_FULL=1 $(BIN)/python -m pytest tests/load/test_full.py tests/load/test_ends.py \
 	  tests/load/test_profiles_run.py tests/load/test_users_slider.py tests/load/test_compare.py
 
