@@ -370,6 +370,15 @@ def test_no_refusal_shows_a_secret() -> None:
         assert "s3cret" not in error.message
 
 
+@pytest.mark.parametrize("task_id", [None, "a", "a" * 255])
+@pytest.mark.parametrize("port", [1, 8000, 65535])
+def test_the_quick_reading_of_a_plain_submit_is_what_the_careful_one_reads(task_id: str | None, port: int):
+    sent = {**SUBMIT, "workerPort": port, **({} if task_id is None else {"taskId": task_id})}
+    read = requests.read_submit(encoded(sent))
+    assert read == requests.read_submit(encoded(sent), strict=True)
+    assert (read.task_id, read.worker_port, read.process_uri) == (task_id, port, "/run")
+
+
 def test_no_repr_of_a_submission_shows_its_payload_or_keys() -> None:
     read = requests.read_submit(encoded({**SUBMIT, "webhookAuthKey": "s3cret", "headers": {"A": "s3cret"}}))
     assert "s3cret" not in repr(read)
