@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from tests import strategies
 from tests.emulator.harness import ROOT, Bench
+from yottabench.emulator.limits import WEBHOOK_AUTH_KEY_MAX_CHARS, WEBHOOK_MAX_CHARS
 from yottabench.emulator.receivers import address_of, target_of
+from yottabench.emulator.webhook_urls import is_auth_key, is_webhook
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +23,13 @@ def test_a_url_is_read_as_the_standard_library_reads_it(url: str) -> None:
     assert address_of(url) == (parts.scheme, parts.hostname, port)
     query = f"?{parts.query}" if parts.query else ""
     assert target_of(url).decode().removesuffix("?") == f"{parts.path or '/'}{query}"
+
+
+def test_a_url_and_a_key_may_be_as_long_as_the_limits_say_and_no_longer() -> None:
+    url = "http://a/".ljust(WEBHOOK_MAX_CHARS, "x")
+    assert (is_webhook(url), is_webhook(url + "x")) == (True, False)
+    key = "k" * WEBHOOK_AUTH_KEY_MAX_CHARS
+    assert (is_auth_key(key), is_auth_key(key + "k")) == (True, False)
 
 
 @given(st.from_regex(r"http://\[[0-9A-Fa-f:.]{2,45}\]/", fullmatch=True))

@@ -144,6 +144,10 @@ class Fields:
         """A required value of any kind."""
         return self._required(name, hint)
 
+    def sent(self, name: str) -> Any:
+        """The value of a field that is there."""
+        return self._values[name]
+
     def optional(self, name: str, read: Callable[[], T]) -> T | None:
         """None when the field was not sent, else what `read` makes of it."""
         return read() if name in self._values else None

@@ -233,8 +233,7 @@ def _alias(fields: Fields, name: str, other: str, read: Any, *, nullable: bool =
 
 
 def _expose(fields: Fields) -> Expose:
-    hint = "Send {port, protocol}."
-    one = Fields.of(fields.value("expose", hint), "expose", "expose.")
+    one = Fields.of(fields.sent("expose"), "expose", "expose.")
     return Expose(
         port=one.integer("port", 1, 65535, _PORT_HINT),
         protocol=one.text("protocol", 16, "Name a protocol, such as http or tcp.", pattern=_PROTOCOL),
@@ -399,7 +398,7 @@ def _process_uri(fields: Fields) -> str:
 
 def _headers(fields: Fields) -> bytes:
     hint = "Send an object of texts: header names as HTTP has them, values in printable ASCII."
-    sent = fields.value("headers", hint)
+    sent = fields.sent("headers")
     if not isinstance(sent, dict):
         raise invalid("headers", "must be an object", hint)
     if len(sent) > limits.TASK_HEADERS_MAX:  # pyright: ignore[reportUnknownArgumentType] -- checked just above
