@@ -145,6 +145,7 @@ class Dispatcher:
         self._idle: deque[ReadyWorker] = deque()
         self._leases: dict[int, _Lease] = {}  # by the seq of the task
         self._under_way: set[asyncio.Task[None]] = set()
+        self._read_later = False  # the queue could not be read; one timer is enough, however many tasks come in
         self._closed = False
 
     # ---- what comes in
@@ -196,12 +197,13 @@ class Dispatcher:
     # ---- one task
 
     def _pump(self) -> None:
-        while self._idle and not self._closed:
+        while self._idle and not self._read_later and not self._closed:
             try:
                 task = self._ready.pop()
             except StoreError as error:
                 _log.error("The queue of endpoint %d cannot be read now. %s", self._endpoint_id, error)
-                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, self._pump)
+                self._read_later = True
+                self._clock.call_at(self._clock.now_ms() + STORE_RETRY_MS, self._read_again)
                 return
             if task is None:
                 return
@@ -209,6 +211,10 @@ class Dispatcher:
             worker.in_hand += 1
             worker.free.clear()
             self._spawn(self._run(task, worker))
+
+    def _read_again(self) -> None:
+        self._read_later = False
+        self._pump()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         if self._closed:
@@ -378,7 +384,7 @@ def asked_wait_ms(answer: http1.Answer, now_ms: int) -> int:
     text = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"").decode("latin-1")
     try:
         wait_ms = int(text) * 1000 if text.isdigit() else int(parsedate_to_datetime(text).timestamp() * 1000) - now_ms
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
     return min(max(0, wait_ms), BUSY_WAIT_MAX_MS)
 
