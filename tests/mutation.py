@@ -1,4 +1,4 @@
-"""`make mutation`: changes the validators, one small thing at a time, and fails for a change that no test notices.
+"""`make mutation`: changes validators and state machines a little, and fails for a change that no test notices.
 
 It works in a copy of the tree. What is known to survive is in mutation_survivors.md, each with the reason.
 Arguments are given to mutmut: names of mutants such as "yottabench.load.gates*".
@@ -22,6 +22,7 @@ UNNOTICED = ("survived", "no tests", "suspicious")
 def main(names: list[str]) -> int:
     """Run, and say what is not explained; the exit code is 1 when there is any."""
     _copy()
+    subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.mutation_names"], cwd=COPY, check=True)
     environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutation"}
     mutmut = [sys.executable, "-m", "mutmut"]
     done = subprocess.run([*mutmut, "run", "--max-children", "2", *names], cwd=COPY, env=environment, check=False)
