@@ -7,6 +7,7 @@ import pytest
 
 from tests.emulator.harness import ROOT, Bench, create_body, settle, submit_body
 from yottabench.emulator.endpoints import RESTART_WAITS_MS, STEADY_AFTER_MS
+from yottabench.emulator.limits import STORE_RETRY_MS
 from yottabench.emulator.store.base import (
     DropEndpoint,
     EndpointStatus,
@@ -533,6 +534,31 @@ async def test_a_change_that_cannot_be_stored_is_refused_and_changes_nothing(ben
     bench.writer.refuse = 1
     assert (await bench.call("POST", ROOT, create_body())).code == 10002
     assert len(await bench.get("")) == 1
+
+
+async def test_a_status_that_could_not_be_stored_is_stored_once_there_is_room(bench: Bench) -> None:
+    bench.driver.by_hand = True
+    endpoint_id = await bench.endpoint(workers=1)
+    bench.writer.refuse_those[PutEndpoint] = 1
+    bench.driver.workers[0].become_ready()
+    await settle()
+    assert [record.status for record in bench.store.endpoints()] == [EndpointStatus.INITIALIZING]
+    await bench.clock.advance(STORE_RETRY_MS / 1000)
+    await settle()
+    assert [record.status for record in bench.store.endpoints()] == [EndpointStatus.RUNNING]
+    assert await status(bench, endpoint_id) == "RUNNING"
+
+
+async def test_a_new_status_is_an_update_before_and_after_a_restart(bench: Bench) -> None:
+    bench.driver.by_hand = True
+    endpoint_id = await bench.endpoint(workers=1)
+    created = (await bench.get(f"/{endpoint_id}"))["createdAt"]
+    await bench.clock.advance(5)
+    bench.driver.workers[0].become_ready()
+    await settle()
+    updated = (await bench.get(f"/{endpoint_id}"))["updatedAt"]
+    assert updated != created
+    assert [record.updated_ms for record in bench.store.endpoints()] == [bench.clock.ms]
 
 
 # ---- restart

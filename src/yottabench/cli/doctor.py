@@ -97,7 +97,7 @@ def _clock(date: str | None) -> Finding:
 
     try:
         skew_s = time.time() - parsedate_to_datetime(date or "").timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return Finding("clock", "note", "The service does not tell its time.")
     if abs(skew_s) > SKEW_S:
         text = f"This machine's clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} the service's."

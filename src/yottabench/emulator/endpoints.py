@@ -261,8 +261,10 @@ class Endpoint:
             if status is self.record.status or self.deleted:
                 return
             after = msgspec.structs.replace(self.record, status=status, updated_ms=self._on.clock.now_ms())
-            self.record.status = status
             await self._on.writer.commit(PutEndpoint(after))
+            self.record.updated_ms = after.updated_ms
+            if self.record.status is not EndpointStatus.FAILED:  # its workers ended in a row while it was written
+                self.record.status = status
 
     # ---- workers
 
