@@ -1,6 +1,7 @@
 """The edges of endpoints and their workers: what a worker is told, how many there are at a time, what is counted."""
 
 import asyncio
+import gc
 import logging
 import ssl
 import zlib
@@ -13,7 +14,7 @@ from tests.emulator.harness import ROOT, Bench, FakeWorker, changed, create_body
 from tests.emulator.test_endpoints import act, status
 from yottabench.emulator import http1, workers
 from yottabench.emulator.codes import ApiError
-from yottabench.emulator.drivers.base import WorkerSpec
+from yottabench.emulator.drivers.base import WorkerSpec, WorkerStartError
 from yottabench.emulator.endpoints import RESTART_WAITS_MS, STEADY_AFTER_MS, Endpoint
 from yottabench.emulator.limits import OUTPUT_MAX_BYTES, STORE_RETRY_MS
 from yottabench.emulator.places import Places
@@ -156,6 +157,23 @@ async def test_while_all_places_are_taken_an_old_worker_makes_room_for_each_new_
         bench.driver.workers[-1].become_ready()
     assert seen == [(2, 2), (1, 3), (0, 3), (0, 3)]
     assert bench.sql("SELECT count(*) FROM worker") == [(6,)]
+
+
+async def test_while_an_old_worker_makes_room_no_second_new_one_is_hired(make_bench: MakeBench) -> None:
+    bench = make_bench(max_workers_total=3)
+    await settle()
+    endpoint_id = await bench.endpoint(workers=3)
+    for _ in range(3):
+        await bench.submit(endpoint_id)  # in hand, so that who is told to go is not gone at once
+    for name in ("changed", "looked-at-again"):
+        await bench.call("PATCH", f"{ROOT}/{endpoint_id}", create_body(name=name, workers=3, containerVolumeInGb=21))
+        await settle()
+    live = at_work(bench, endpoint_id).live_workers
+    assert sorted((each.outdated, each.leaving) for each in live) == [
+        (False, False),
+        *[(True, False)] * 2,
+        (True, True),
+    ]
 
 
 async def test_those_not_ready_go_first_and_then_the_young(bench: Bench) -> None:
@@ -432,6 +450,27 @@ async def test_an_end_leaves_nobody_behind_whatever_its_workers_are_at(make_benc
     assert [each.killed for each in bench.driver.workers] == [True, True]
     assert bench.on.places.waiting == 0
     assert (await bench.call("GET", f"{ROOT}/{ready}")).code == 14000
+
+
+async def test_an_end_meets_a_worker_that_fails_to_start(bench: Bench) -> None:
+    bench.driver.gate = asyncio.Event()
+    await bench.endpoint()
+    resetting = asyncio.ensure_future(bench.call("POST", "/_emulator/reset"))
+    await settle()
+    bench.driver.break_next = 1
+    bench.driver.gate.set()
+    assert (await resetting).http_status == 200
+    assert bench.driver.workers == []
+
+
+async def test_a_failed_start_that_nobody_waits_for_any_more_is_no_complaint(caplog: pytest.LogCaptureFixture) -> None:
+    starting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    starting.add_done_callback(workers._seen)
+    starting.set_exception(WorkerStartError("It has no such image."))
+    await settle()
+    del starting
+    gc.collect()
+    assert caplog.records == []
 
 
 async def test_an_end_does_not_wait_for_ever_for_a_worker_that_is_not_to_be_killed(
