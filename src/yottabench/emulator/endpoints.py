@@ -301,7 +301,7 @@ class Endpoint:
         spec = self.record.spec
         settings = self._on.settings
         worker_id = str(worker.record.id)
-        became_ready = await self._run_to_its_end(
+        await self._run_to_its_end(
             worker,
             WorkerSpec(
                 worker_id=worker_id,
@@ -321,14 +321,14 @@ class Endpoint:
         del self._workers[worker.record.id]
         self.record.spent_usd += self._usd(worker, now_ms)
         if not worker.leaving:
-            self._note_crash(worker, became_ready, now_ms)
+            self._note_crash(worker, now_ms)
         self._changed.set()
 
-    async def _run_to_its_end(self, worker: Worker, spec: WorkerSpec) -> bool:
+    async def _run_to_its_end(self, worker: Worker, spec: WorkerSpec) -> None:
         """See Worker.run. A worker that cannot even be looked after is ended, and counts as one that crashed."""
         settings, now_ms = self._on.settings, self._on.clock.now_ms
         try:
-            return await worker.run(
+            await worker.run(
                 spec,
                 lambda line: self._on.logs.append(spec.worker_id, line),
                 now_ms,
@@ -342,11 +342,10 @@ class Endpoint:
             worker.record.updated_ms = now_ms()
             worker.record.reason = f"could not be looked after ({type(error).__name__})"
             await self._save_worker(worker.record, was)
-            return False
 
-    def _note_crash(self, worker: Worker, became_ready: bool, now_ms: int) -> None:
+    def _note_crash(self, worker: Worker, now_ms: int) -> None:
         ran_ms = now_ms - (worker.ready_ms or now_ms)
-        if became_ready and ran_ms >= STEADY_AFTER_MS:
+        if ran_ms >= STEADY_AFTER_MS:
             self._crashes = 1
         elif worker.record.id > self._newest_at_crash:  # else it had started beside one that is counted already
             self._crashes += 1

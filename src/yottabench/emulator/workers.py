@@ -128,13 +128,13 @@ class Worker:
 
     async def run(
         self, spec: WorkerSpec, log: LogLine, now_ms: Callable[[], int], timeout_s: float, concurrency: int
-    ) -> bool:
-        """Start, serve, end. True when it had become ready; the reason of its end is in its record."""
+    ) -> None:
+        """Start, serve, end. The reason of its end is in its record, and in `ready_ms` whether it had become ready."""
         self._port = spec.port
         await self._save(self.record, None)
         if not await self.place.wait() or self.leaving:
             await self._end("stopped", now_ms())
-            return False
+            return
         try:
             self._starting = asyncio.ensure_future(self._driver.start(spec, log))
             self._starting.add_done_callback(_seen)
@@ -146,13 +146,13 @@ class Worker:
             await running.wait_ready()
         except WorkerStartError as error:
             await self._end(error.reason, now_ms())
-            return False
+            return
         except Exception as error:
             _log.exception("The driver of worker %d broke down", self.record.id)
             if self._running is not None:
                 self._running.kill()
             await self._end(f"did not start: the driver broke down ({type(error).__name__})", now_ms())
-            return False
+            return
         if not self.leaving:
             caller = self._caller = HttpCaller(running, timeout_s, concurrency)
             self._ready = ReadyWorker(self.record.id, self._past_faults(self.record.id, caller))
@@ -170,7 +170,6 @@ class Worker:
             running.kill()
             reason = await asyncio.shield(running.exited)
         await self._end(reason, now_ms())
-        return True
 
     async def leave(self, drain_s: float, now_ms: int) -> None:
         """Take no other task, end those in hand within `drain_s`, go. Those not ended by then return to the queue."""
