@@ -488,6 +488,11 @@ async def test_an_end_does_not_wait_for_ever_for_a_worker_that_is_not_to_be_kill
 # ---- the gateway's way to a worker
 
 
+async def test_a_new_worker_had_no_turn_yet(bench: Bench) -> None:
+    (worker,) = at_work(bench, await bench.endpoint()).live_workers
+    assert worker.last_turn == 0
+
+
 async def test_a_worker_of_an_alb_endpoint_has_in_hand_what_the_gateway_lends_of_it(bench: Bench) -> None:
     bench.driver.by_hand = True
     endpoint_id = await bench.endpoint(serviceMode="ALB", expose=EXPOSE)
