@@ -485,6 +485,20 @@ async def test_an_end_does_not_wait_for_ever_for_a_worker_that_is_not_to_be_kill
     assert bench.driver.alive == [worker]
 
 
+async def test_the_driver_is_chosen_by_the_image(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    with monkeypatch.context() as once:
+        once.setattr(bench.driver, "takes", lambda image: asked.append(image) or True)
+        await bench.endpoint(image="sim/other")
+    assert set(asked) == {"sim/other"}
+
+
+async def test_only_the_workers_of_a_queue_wait_for_tasks(bench: Bench) -> None:
+    routed = await bench.endpoint(serviceMode="ALB", expose=EXPOSE)
+    queued = await bench.endpoint()
+    assert [len(at_work(bench, each).dispatcher._idle) for each in (routed, queued)] == [0, 1]
+
+
 # ---- the gateway's way to a worker
 
 
