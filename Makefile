@@ -89,7 +89,7 @@ spec-diff: $(READY) ## What differs between our document and another of the same
 surface: $(READY) ## Accept the present public surface of the generated client, and show what changed
 	@$(BIN)/python -m tests.spec.surface --accept
 
-mutation: $(READY) ## Change the validators and see whether a test notices (about 20 minutes)
+mutation: $(READY) ## Change validators and state machines a little and see whether a test notices (about an hour)
 	@$(BIN)/python -m tests.mutation
 
 coverage: $(READY) ## The default suite with its branch coverage of src/: at least 95 %
