@@ -13,7 +13,7 @@ from tests.simulation.world import Failed, run
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 PORTION = 20
-FOUND_WITHIN = 40  # seeds; most of the planted bugs are found by the third
+FOUND_WITHIN = 100  # seeds; most of the planted bugs are found by the third, one only by every tenth
 
 
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, PORTION))
