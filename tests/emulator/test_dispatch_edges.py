@@ -353,7 +353,7 @@ class Shelf:
 
 def window(*queued: ReadyTask) -> tuple[ReadyQueue, Shelf]:
     shelf = Shelf(*queued)
-    return ReadyQueue(shelf, 5), shelf  # type: ignore[arg-type]
+    return ReadyQueue(shelf, 5), shelf
 
 
 def drained(queue: ReadyQueue) -> list[tuple[int, int | None]]:
