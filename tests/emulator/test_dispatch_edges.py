@@ -327,6 +327,14 @@ async def test_an_answer_that_cannot_be_read_is_the_error_of_its_task(floor: Flo
     assert floor.task().error == error
 
 
+def test_an_error_text_may_be_no_utf_8() -> None:
+    assert ended_by(http1.Answer(500, [], b"\xff!")).error == "HTTP 500: \ufffd!"
+
+
+def test_an_output_may_hold_a_number_that_nothing_here_can() -> None:
+    assert ended_by(http1.Answer(200, [], b"[1e999]")).output == b"[1e999]"
+
+
 def test_an_error_text_is_cut_after_its_characters_and_not_after_its_bytes() -> None:
     error = ended_by(http1.Answer(500, [], "😀".encode() * 2 * limits.ERROR_TEXT_MAX_CHARS)).error
     assert error == f"HTTP 500: {'😀' * limits.ERROR_TEXT_MAX_CHARS}"[: limits.ERROR_TEXT_MAX_CHARS]

@@ -452,6 +452,36 @@ async def test_an_end_leaves_nobody_behind_whatever_its_workers_are_at(make_benc
     assert (await bench.call("GET", f"{ROOT}/{ready}")).code == 14000
 
 
+async def test_a_task_of_a_worker_that_is_gone_goes_to_another_at_once(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=2)
+    await bench.submit(endpoint_id)
+    (busy,) = [worker for worker in bench.driver.workers if worker.calls]
+    (idle,) = [worker for worker in bench.driver.workers if not worker.calls]
+    (call,) = busy.calls
+    busy.exited.set_result("exited with code 1")
+    await settle()
+    call.lose()
+    await settle()
+    assert len(idle.calls) == 1
+
+
+async def test_a_worker_that_leaves_while_it_starts_has_not_ended_before_its_process(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.driver.by_hand = True
+    endpoint_id = await bench.endpoint()
+    (worker,) = bench.driver.workers
+    with monkeypatch.context() as once:
+        once.setattr(worker, "kill", lambda: None)
+        await act(bench, endpoint_id, "stop")
+        worker.become_ready()
+        await settle()
+        assert bench.sql("SELECT status FROM worker") != [(int(WorkerStatus.TERMINATED),)]
+    worker.die()
+    await settle()
+    assert bench.sql("SELECT status FROM worker") == [(int(WorkerStatus.TERMINATED),)]
+
+
 async def test_an_end_meets_a_worker_that_fails_to_start(bench: Bench) -> None:
     bench.driver.gate = asyncio.Event()
     await bench.endpoint()
