@@ -11,7 +11,7 @@ ENDS = {
     "good": None,
     "hangs": "before its lease ended|gave no complete answer",
     "drips": "before its lease ended|gave no complete answer",
-    "closes-at-once": "closed the connection before",
+    "closes-at-once": "connection before its answer was complete|connection before the request was sent",
     "closes-unanswered": "closed the connection before its answer was complete, after 0 bytes",
     "resets": "closed the connection before its answer was complete",
     "resets-in-the-middle": "closed the connection before its answer was complete",
