@@ -77,7 +77,7 @@ def test_after_a_failed_flush_nothing_more_is_taken_and_whoever_asked_is_told(di
     store.when_broken = told.append
     store.apply([submit("a")])
     disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR_FSYNC
-    with pytest.raises(StoreBroken, match="could not be flushed"):
+    with pytest.raises(StoreBroken, match=r"could not be flushed to the disk: disk I/O error\."):
         store.apply([submit("b")])
     disk.failing.clear()  # that it works again now says nothing of what was lost
     with pytest.raises(StoreBroken):
@@ -161,7 +161,7 @@ def test_a_full_disk_can_be_opened_and_one_that_does_not_flush_cannot(
     if opens:
         SqliteStore(tmp_path).close()
     else:
-        with pytest.raises(StoreError, match="could not be flushed"):
+        with pytest.raises(StoreError, match=r"could not be flushed to the disk: disk I/O error\."):
             SqliteStore(tmp_path)
         disk.failing.clear()
         SqliteStore(tmp_path).close()

@@ -286,6 +286,7 @@ def test_whoever_is_refused_is_told_which_folder_and_why(tmp_path: Path) -> None
         SqliteStore(tmp_path)
     one.close()
     assert f"Another yottabench serves {tmp_path}. Stop it" in str(in_use.value)
+    assert (tmp_path / "lock").exists()  # by this name every version of yottabench knows it
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be used for a store: Not a directory") as unusable:
         SqliteStore(tmp_path / "file" / "data")

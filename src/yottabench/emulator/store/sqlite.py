@@ -76,7 +76,6 @@ class SqliteStore(SqliteBatches):
             **self._upkeep(),
         }
         self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"), self._break)
-        self._closed = False
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -116,9 +115,6 @@ class SqliteStore(SqliteBatches):
 
     def close(self) -> None:
         """See Store.close."""
-        if self._closed:
-            return
-        self._closed = True
         self._checkpointer.stop()
         self._reader.close()
         self._writer.close()  # the last connection to close moves the WAL into the database

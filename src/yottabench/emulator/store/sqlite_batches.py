@@ -78,8 +78,7 @@ class SqliteBatches(SqliteUpkeep):
 
     @staticmethod
     def _one(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
-        row = connection.execute(sql, values).fetchone()
-        return None if row is None else row[0]
+        return connection.execute(sql, values).fetchone()[0]
 
     def _move_count(self, endpoint_id: int, seq: int, source: TaskState, target: TaskState) -> None:
         self._changes.add(endpoint_id, seq, source, -1)
