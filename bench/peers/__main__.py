@@ -11,8 +11,9 @@ import uvicorn
 import uvloop
 
 from yottabench.cli import main as yottabench
+from yottabench.emulator import garbage
 from yottabench.emulator.guard import GuardedProtocol
-from yottabench.emulator.server import bind, collect_garbage_less
+from yottabench.emulator.server import bind
 from yottabench.emulator.store import writer
 
 _HELLO = b'{"message":"success","code":10000,"data":{"taskId":"hello"}}'
@@ -30,7 +31,7 @@ def hello() -> None:
     config = uvicorn.Config(_hello, http=GuardedProtocol, ws="none", lifespan="off", log_config=None, access_log=False)
     print(json.dumps({"url": f"http://127.0.0.1:{listener.getsockname()[1]}", "pid": os.getpid()}), flush=True)  # noqa: T201 -- the line is its interface
     asyncio.set_event_loop_policy(None)
-    collect_garbage_less()  # as the emulator does
+    garbage.collect_less()  # as the emulator does
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -2,8 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import json
-from collections.abc import AsyncGenerator
+import socket
+import struct
+import weakref
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
@@ -26,10 +30,10 @@ async def _application(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _server() -> AsyncGenerator[int]:
+async def _server(state: uvicorn.server.ServerState | None = None) -> AsyncGenerator[int]:
+    state = state or uvicorn.server.ServerState()
     listener = bind("127.0.0.1", 0, with_keys=False)
     config = uvicorn.Config(_application, http=guard.GuardedProtocol, ws="none", lifespan="off", log_config=None)
-    state = uvicorn.server.ServerState()
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -167,3 +171,42 @@ async def test_an_application_that_sees_to_a_body_itself_may_lift_the_deadline(m
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def _gone(one: weakref.ref[Any]) -> None:
+    async with asyncio.timeout(20):
+        while one() is not None:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("no_garbage_collection")
+@pytest.mark.parametrize(
+    "sent",
+    [HELLO + b"\r\n", (HELLO + b"\r\n") * 3, HELLO, b"no http\r\n\r\n"],
+    ids=["answered", "pipelined", "half sent", "no http"],
+)
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_connection_that_ended_stays_in_memory_for_nothing(sent: bytes, reset: bool) -> None:
+    state = uvicorn.server.ServerState()
+    async with _server(state) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(20):
+            while not state.connections:
+                await asyncio.sleep(0)
+        connection = weakref.ref(next(iter(state.connections)))
+        if sent != HELLO:
+            await reader.readexactly(20)
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+        await _gone(connection)

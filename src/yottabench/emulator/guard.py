@@ -75,8 +75,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # after a reset uvicorn leaves it, and with it the connection, in the loop
         if self._behind_upgrade is not None:
             self._behind_upgrade.feed_eof()
+        # These refer back to the connection, which would stay in memory until somebody looks for garbage.
+        self.scope = {}  # pyright: ignore[reportAttributeAccessIssue] -- no request comes after this
+        self.cycle = None  # pyright: ignore[reportAttributeAccessIssue] -- as before the first request
+        self.pipeline.clear()
 
     def shutdown(self) -> None:
         if self._tunnel is not None:

@@ -1,7 +1,6 @@
 """Puts the parts together: takes up what the store holds, serves, and leaves nothing running behind."""
 
 import asyncio
-import gc
 import ipaddress
 import logging
 import os
@@ -17,6 +16,7 @@ import attrs
 import uvicorn
 
 from yottabench.clock import Ids, LoopClock
+from yottabench.emulator import garbage
 from yottabench.emulator.app import Api
 from yottabench.emulator.control.access import Access
 from yottabench.emulator.control.metrics import Sources
@@ -246,22 +246,20 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
             loop.add_signal_handler(number, stop)
         if end_with_stdin:
             _watch_stdin(loop, stop)
-        sweeping = loop.create_task(sweep(server.server_state.connections))
         emulator.retention.start()
-        collect_garbage_less()
+        garbage.collect_less()
+        upkeep = [
+            loop.create_task(sweep(server.server_state.connections)),
+            loop.create_task(garbage.collect_now_and_then()),
+        ]
         await server.serve(sockets=[listener])
-        sweeping.cancel()
+        for each in upkeep:
+            each.cancel()
         if failed:
             raise failed[0]
     finally:
         await emulator.close()
         listener.close()
-
-
-def collect_garbage_less() -> None:
-    """For a process that serves: what requests leave goes by itself; looking for more costs a tenth of the time."""
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
