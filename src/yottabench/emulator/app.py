@@ -106,23 +106,22 @@ class Api:
         found = route.operations.get(request.method)
         if found is None:
             raise _no_such_method(request, route.operations)
-        name, operation = found
+        if not self._on.faults.armed:
+            return self._operate(route, *found, request)
+        operate = partial(self._operate, route, *found, request)
+        return self._on.faults.answer(found[0], route.segment, request.namespace, operate)
 
-        def operate() -> Awaitable[Any]:
-            # Looked up in here: after a fault that made it wait, the endpoint may be gone.
-            endpoint = self._endpoint(route.endpoint_id, request.namespace)
-            if self._rates is not None:
-                self._rates.check(name, endpoint.record.id, request.namespace)
-            return operation(endpoint, request, *route.ids)
+    def _operate(self, route: _Route, name: str, operation: Operation, request: Request) -> Awaitable[Any]:
+        # The endpoint is looked up in here: after a fault that made the request wait, it may be gone.
+        endpoint = self._endpoint(route.endpoint_id, request.namespace)
+        if self._rates is not None:
+            self._rates.check(name, endpoint.record.id, request.namespace)
+        return operation(endpoint, request, *route.ids)
 
-        return self._past_faults(name, route.segment, request, operate)
-
-    def _past_faults(
-        self, name: str, endpoint_id: str, request: Request, operate: Callable[[], Awaitable[Any]]
-    ) -> Awaitable[Any]:
+    def _past_faults(self, name: str, request: Request, operate: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
         if not self._on.faults.armed:
             return operate()
-        return self._on.faults.answer(name, endpoint_id, request.namespace, operate)
+        return self._on.faults.answer(name, "", request.namespace, operate)
 
     def _route(self, path: str) -> _Route | None:
         root, *segments = path.removeprefix(_ROOT).split("/") if path.startswith(_ROOT) else ("none",)
@@ -154,9 +153,9 @@ class Api:
 
     async def _collection(self, request: Request) -> Any:
         if request.method == "POST":
-            return await self._past_faults("createEndpoint", "", request, lambda: self._create(request))
+            return await self._past_faults("createEndpoint", request, lambda: self._create(request))
         if request.method == "GET":
-            return await self._past_faults("listEndpoints", "", request, lambda: self._list(request))
+            return await self._past_faults("listEndpoints", request, lambda: self._list(request))
         raise _no_such_method(request, ("GET", "POST"))
 
     async def _create(self, request: Request) -> Any:

@@ -93,9 +93,10 @@ class Gateway:
                 host = value
                 break
         path: bytes = scope["raw_path"]
-        label, dot, rest = host.partition(b".")
-        if dot and label.isdigit() and b"." + rest.partition(b":")[0].lower() == self._suffix:
-            return Target(label.decode(), path, host, b"")
+        if self._suffix in host.lower():  # of other hosts nothing more is to be known
+            label, dot, rest = host.partition(b".")
+            if label.isdigit() and dot + rest.partition(b":")[0].lower() == self._suffix:
+                return Target(label.decode(), path, host, b"")
         if path.startswith(_PREFIX):
             name, _, path = path.removeprefix(_PREFIX).partition(b"/")
             return Target(name.decode("latin-1"), b"/" + path, host, _PREFIX + name)

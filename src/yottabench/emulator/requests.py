@@ -290,8 +290,7 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 _SUBMIT = msgspec.json.Decoder(_SubmitBody)
-_EMPTY_INPUTS = (b"null", b"{}", b"[]", b'""')
-_EMPTY_WITH_SPACES = re.compile(rb"[{\[]\s*[}\]]")
+_EMPTY_INPUT = re.compile(rb'null|""|[{\[]\s*[}\]]')
 
 
 def read_submit(body: bytes, *, strict: bool = False) -> Submission:
@@ -367,7 +366,7 @@ def _input(sent: msgspec.Raw | msgspec.UnsetType) -> bytes:
     if isinstance(sent, msgspec.UnsetType):
         raise invalid("input", "is missing", hint)
     value = bytes(sent)
-    if value in _EMPTY_INPUTS or _EMPTY_WITH_SPACES.fullmatch(value):
+    if _EMPTY_INPUT.fullmatch(value):
         raise invalid("input", f"must not be {value.decode()}", hint)
     return value
 

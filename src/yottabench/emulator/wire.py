@@ -39,6 +39,7 @@ class Inside(Protocol):
         ...
 
 
+_JSON = (b"content-type", b"application/json")
 _SUCCESS = b'{"message":"success","code":10000,"data":'
 _encode = msgspec.json.Encoder().encode
 
@@ -113,7 +114,10 @@ class Wire:
                 ApiError(Code.SYSTEM_ERROR, "System error. The request may or may not have taken effect.")
             )
         self.answers[status] += 1
-        await _send_json(send, status, body, refused)
+        if refused is None:
+            await _send_body(send, status, [_JSON], body)
+        else:
+            await _send_json(send, status, body, refused)
 
     def _refusal(self, error: ApiError) -> tuple[int, bytes]:
         # Transport errors keep their status: no business answer of the live service was seen to hide those.
@@ -151,7 +155,7 @@ async def send_error(send: Send, error: ApiError) -> None:
 
 
 async def _send_json(send: Send, status: int, body: bytes, error: ApiError | None) -> None:
-    headers = [(b"content-type", b"application/json")]
+    headers = [_JSON]
     if error is not None and error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if error is not None and error.allow is not None:
