@@ -39,7 +39,7 @@ class Inside(Protocol):
         ...
 
 
-_JSON = (b"content-type", b"application/json")
+_JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _SUCCESS = b'{"message":"success","code":10000,"data":'
 _encode = msgspec.json.Encoder().encode
 
@@ -155,7 +155,7 @@ async def send_error(send: Send, error: ApiError) -> None:
 
 
 async def _send_json(send: Send, status: int, body: bytes, error: ApiError | None) -> None:
-    headers = [_JSON]
+    headers: list[tuple[bytes, bytes]] = [_JSON]
     if error is not None and error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if error is not None and error.allow is not None:
