@@ -288,6 +288,16 @@ async def test_every_change_is_written_down_with_its_time(bench: Bench) -> None:
     assert (record.status, record.updated_ms - start_ms) == (EndpointStatus.STOPPED, 3000)
 
 
+async def test_what_leaves_the_status_as_it_is_writes_nothing_down(bench: Bench) -> None:
+    await bench.endpoint(workers=2)
+    (before,) = bench.store.endpoints()
+    await bench.clock.advance(1)
+    crash(bench)
+    await settle()
+    assert len(bench.driver.workers) == 3
+    assert bench.store.endpoints() == [before]
+
+
 async def test_the_waits_begin_anew_after_a_steady_worker_and_after_a_start(bench: Bench) -> None:
     endpoint_id = await bench.endpoint()
     for _ in range(3):

@@ -277,6 +277,7 @@ def test_a_store_that_cannot_be_opened_lets_go_of_the_folder(tmp_path: Path) -> 
     for _ in range(2):
         with pytest.raises(StoreError, match="later yottabench") as refused:
             SqliteStore(tmp_path)
+        assert str(path) in str(refused.value)
         assert not isinstance(refused.value, StoreInUse)
 
 
