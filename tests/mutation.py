@@ -40,8 +40,17 @@ def main(names: list[str]) -> int:
 
 
 def _copy() -> None:
-    """The tree as it is now; what mutmut remembers of the last run stays."""
-    for part in PARTS:
+    """The tree as it is now; what mutmut remembers of the last run stays as long as src/ is the same.
+
+    When a file has changed, mutmut looks which of its lines the tests reach in a copy that is full of changes already:
+    it then leaves out many, and gives the names of changes to others.
+    """
+    parts = set(PARTS)
+    if _sources(ROOT) == _sources(COPY):
+        parts.remove("src")
+    else:
+        shutil.rmtree(COPY / "mutants", ignore_errors=True)
+    for part in sorted(parts):
         source, copy = ROOT / part, COPY / part
         if source.is_dir():
             shutil.rmtree(copy, ignore_errors=True)
@@ -49,6 +58,10 @@ def _copy() -> None:
         else:
             COPY.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
+
+
+def _sources(tree: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(tree)): path.read_bytes() for path in tree.glob("src/**/*.py")}
 
 
 def _change(mutmut: list[str], name: str) -> str:
