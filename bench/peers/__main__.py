@@ -72,7 +72,7 @@ def worker() -> None:
 
 def commit_per_request() -> None:
     """The emulator with one change per commit, as a store without group commit would do it."""
-    writer.BATCH_MAX_COMMANDS = 1
+    writer.BATCH_MAX_COMMANDS = writer.BATCH_FULL_COMMANDS = 1
     sys.argv = ["yottabench", "serve", "--port", "0", "--json", "--ephemeral"]
     yottabench()
 

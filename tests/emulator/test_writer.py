@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from tests.emulator.harness import FakeClock, settle, until
-from yottabench.emulator.limits import BATCH_MAX_COMMANDS, STORE_RETRY_MS
+from yottabench.emulator.limits import (
+    ANSWERS_PER_TURN,
+    BATCH_FULL_COMMANDS,
+    BATCH_GATHER_S,
+    BATCH_MAX_COMMANDS,
+    STORE_RETRY_MS,
+)
 from yottabench.emulator.store.base import ClaimDelivery, Command, StoreError
 from yottabench.emulator.store.writer import Writer
 
@@ -79,6 +85,97 @@ async def test_what_waits_while_a_commit_runs_goes_into_the_next_one_in_order(
     assert answers == [0, 1, 2, 3, 4, 5]
     assert store.batches == [[0], [1, 2, 3, 4, 5]]
     assert (writer.commits, writer.commands) == (2, 6)
+
+
+class TimedLoop:
+    """The running loop with a time of its own, which goes on by `tick_s` whenever it is asked for."""
+
+    def __init__(self, tick_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tick_s = tick_s
+        self._now_s = 1000.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def time(self) -> float:
+        self._now_s += self._tick_s
+        return self._now_s
+
+
+async def one_each_turn(writer: Writer, store: ScriptedStore) -> int:
+    """How many commands the first commit has if another one comes in every turn of the loop."""
+    waiting: list[asyncio.Future[Any]] = []
+    while not store.entered.is_set() and len(waiting) < 10 * BATCH_FULL_COMMANDS:
+        waiting.append(put(writer, len(waiting)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    return len(store.batches[0])
+
+
+async def test_a_commit_waits_for_what_comes_in_turn_after_turn_until_it_is_full(
+    store: ScriptedStore, clock: FakeClock
+) -> None:
+    writer = Writer(store, TimedLoop(0), clock)  # type: ignore[arg-type]
+    assert await one_each_turn(writer, store) == BATCH_FULL_COMMANDS
+    writer.close()
+
+
+async def test_a_commit_waits_for_more_no_longer_than_told(store: ScriptedStore, clock: FakeClock) -> None:
+    turns = 5
+    writer = Writer(store, TimedLoop(BATCH_GATHER_S / (turns - 0.5)), clock)  # type: ignore[arg-type]
+    assert await one_each_turn(writer, store) == turns + 1  # it looks at the time from the first turn on
+    writer.close()
+
+
+async def test_time_in_which_nothing_waited_does_not_count(store: ScriptedStore, clock: FakeClock) -> None:
+    loop = TimedLoop(0)
+    writer = Writer(store, loop, clock)  # type: ignore[arg-type]
+    for _ in range(2):
+        store.entered.clear()
+        store.batches.clear()
+        assert await one_each_turn(writer, store) == BATCH_FULL_COMMANDS
+        loop._now_s += 10 * BATCH_GATHER_S
+    writer.close()
+
+
+async def test_a_commit_does_not_wait_for_more_once_nothing_comes(store: ScriptedStore, clock: FakeClock) -> None:
+    writer = Writer(store, TimedLoop(0), clock)  # type: ignore[arg-type]
+    assert await asyncio.wait_for(put(writer, 1), 30) == 1
+    writer.close()
+
+
+async def test_a_large_commit_is_answered_in_parts_between_which_others_have_their_turn(
+    writer: Writer, store: ScriptedStore
+) -> None:
+    waiting: list[asyncio.Future[Any]] = []
+
+    def many() -> list[Any]:
+        waiting.extend(put(writer, number) for number in range(3 * ANSWERS_PER_TURN))
+        return []
+
+    await while_one_commit_runs(writer, store, many)
+    answered = [0]
+    while answered[-1] < len(waiting):
+        await asyncio.sleep(0)
+        answered.append(sum(done.done() for done in waiting))
+    assert sorted({*answered}) == [0, ANSWERS_PER_TURN, 2 * ANSWERS_PER_TURN, 3 * ANSWERS_PER_TURN]
+
+
+async def test_what_came_while_a_commit_is_answered_in_parts_is_committed_too(
+    writer: Writer, store: ScriptedStore
+) -> None:
+    again: list[asyncio.Future[Any]] = []
+
+    def many() -> list[Any]:
+        first = [put(writer, number) for number in range(3 * ANSWERS_PER_TURN)]
+        for done in first:
+            done.add_done_callback(lambda done: again.append(put(writer, 1000 + done.result())))
+        return list(first)
+
+    await while_one_commit_runs(writer, store, many)
+    assert sorted(await asyncio.gather(*again)) == [1000 + number for number in range(3 * ANSWERS_PER_TURN)]
+    assert writer.unanswered == 0
 
 
 async def test_a_batch_has_a_largest_size(writer: Writer, store: ScriptedStore) -> None:

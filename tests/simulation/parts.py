@@ -66,6 +66,7 @@ class SimWriter(StepWriter):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.unheard: deque[tuple[list[Any], Any]] = deque()
+        self._answers = deque()
         self.dead = False
         self.committed: Callable[[list[Any], Any], None] = lambda _, __: None
 
@@ -105,6 +106,10 @@ class SimWriter(StepWriter):
         """Tell those who wait what became of the oldest commit that nobody has heard of."""
         batch, outcomes = self.unheard.popleft()
         self._resolve(batch, outcomes)
+
+    def _resolve(self, batch: list[Any], outcomes: Any) -> None:
+        self._note_answers(batch, outcomes)
+        self._answer(len(batch))
 
     def drop(self) -> None:
         super().drop()

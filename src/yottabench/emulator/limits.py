@@ -34,6 +34,9 @@ LOG_PAGE_MAX = 1000  # documented
 
 READY_WINDOW_TASKS = 10_000  # queued tasks held in memory per endpoint; the rest waits in the store
 READY_INPUT_MAX_BYTES = 16 * 1024  # a larger input is read back from the store when its turn comes
+BATCH_FULL_COMMANDS = 64  # one commit begins with these at once: as many as a statement has rows at most
+BATCH_GATHER_S = 0.003  # a commit with fewer waits for more of them no longer than this
+ANSWERS_PER_TURN = 16  # of one commit, in one turn of the loop: what else comes in waits no longer than for these
 BATCH_MAX_COMMANDS = 2_000  # one commit: more would make the first of them wait for the last
 ERROR_TEXT_MAX_CHARS = 4_096  # what is kept of a worker's error answer
 DELIVERIES_PER_DESTINATION = 16  # webhooks in flight to one host and port: a slow receiver holds no more than these

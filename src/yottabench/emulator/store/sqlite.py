@@ -78,7 +78,7 @@ class SqliteStore(SqliteBatches):
         self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"), self._break)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=512)
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",

@@ -14,8 +14,9 @@ from yottabench.emulator.store.sqlite_upkeep import SqliteUpkeep
 
 T = TypeVar("T")
 
-# Rows per statement: each statement costs a turn with Python's lock, which the event loop wants at the same time.
-_ROWS = (64, 16, 4, 1)
+# Rows per statement: each statement costs a turn with Python's lock, which the event loop wants at the same time. Up to
+# 32 rows are one statement, whatever their number; longer ones would cost memory for each further number.
+_ROWS = (64, *range(32, 0, -1))
 _INSERT_TASKS = {
     rows: "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms) VALUES"
     + ", ".join(["(?, ?, ?, 0, 0, 0, ?, ?, ?)"] * rows)
@@ -208,7 +209,8 @@ def _by_kind(
 def _portions(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     done = 0
     while done < len(rows):
-        size = next(size for size in _ROWS if size <= len(rows) - done)
+        left = len(rows) - done
+        size = _ROWS[0] if left >= _ROWS[0] else min(left, _ROWS[1])
         yield rows[done : done + size]
         done += size
 
