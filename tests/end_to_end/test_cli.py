@@ -205,10 +205,13 @@ def test_logs_are_followed_until_interrupted(
     arguments = [endpoint] if all_workers else [endpoint, worker]
     command = [*COMMAND, "logs", *arguments, "-f", "--keyword", f"task={name}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}) as process:
-        run("tasks", "submit", endpoint, "1", "--task-id", name)
-        line = read_line(process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        try:
+            run("tasks", "submit", endpoint, "1", "--task-id", name)
+            line = read_line(process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
     assert f"task={name} " in line
     assert line.startswith(worker) == all_workers
 
