@@ -209,8 +209,7 @@ def _by_kind(
 def _portions(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     done = 0
     while done < len(rows):
-        left = len(rows) - done
-        size = _ROWS[0] if left >= _ROWS[0] else min(left, _ROWS[1])
+        size = next(size for size in _ROWS if size <= len(rows) - done)
         yield rows[done : done + size]
         done += size
 
