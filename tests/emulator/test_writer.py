@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.emulator.harness import FakeClock, settle, until
 from yottabench.emulator.limits import (
@@ -257,13 +259,14 @@ async def test_insisting_tries_again_after_a_while_until_it_is_kept(
     assert store.batches == [[7]]
 
 
-async def test_closing_commits_what_waits(writer: Writer, store: ScriptedStore) -> None:
+@pytest.mark.parametrize("commands", [3, 2 * BATCH_MAX_COMMANDS + 1])
+async def test_closing_commits_what_waits(writer: Writer, store: ScriptedStore, commands: int) -> None:
     store.gate.clear()
-    waiting = [put(writer, number) for number in range(3)]
+    waiting = [put(writer, number) for number in range(commands)]
     threading.Timer(0.05, store.gate.set).start()
     writer.close()
-    assert await asyncio.gather(*waiting) == [0, 1, 2]
-    assert [number for batch in store.batches for number in batch] == [0, 1, 2]
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 30) == list(range(commands))
+    assert [number for batch in store.batches for number in batch] == list(range(commands))
 
 
 async def test_a_loop_that_has_ended_does_not_break_the_writer(store: ScriptedStore, clock: FakeClock) -> None:
@@ -293,3 +296,55 @@ async def test_many_writers_of_commands_share_few_commits(writer: Writer, store:
     await asyncio.gather(*[client(1000 * each) for each in range(50)])
     assert writer.commands == 250
     assert writer.commits <= 125
+
+
+# ---- whatever happens in whatever order
+
+STEPS = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from([1, 2, ANSWERS_PER_TURN + 1, BATCH_FULL_COMMANDS, 200])),
+    st.tuples(st.just("turns"), st.integers(1, 5)),
+    st.tuples(st.just("hold"), st.just(0)),
+    st.tuples(st.just("let go"), st.just(0)),
+    st.tuples(st.just("fail"), st.just(0)),
+    st.tuples(st.just("leave"), st.integers(0, 3)),
+)
+
+
+async def play(steps: list[tuple[str, int]], *, close_early: bool) -> None:
+    store = ScriptedStore()
+    writer = Writer(store, asyncio.get_running_loop(), FakeClock())  # type: ignore[arg-type]
+    waiting: list[asyncio.Future[Any]] = []
+    for step, amount in steps:
+        if step == "put":
+            waiting += [put(writer, len(waiting) + each) for each in range(amount)]
+        elif step == "turns":
+            for _ in range(amount):
+                await asyncio.sleep(0)
+        elif step == "fail":
+            store.faults.append(StoreError("The disk is full."))
+        elif step == "leave":
+            for done in waiting[-amount:]:  # with 0 it is all of them
+                done.cancel()
+        else:
+            (store.gate.clear if step == "hold" else store.gate.set)()
+    store.gate.set()
+    if close_early:
+        writer.close()
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
+    await until(lambda: not writer.unanswered)  # those who left are counted until their commit is over
+    if not close_early:
+        writer.close()
+    kept = [number for batch in store.batches for number in batch]
+    assert kept == sorted(set(kept))  # each at most once, and in the order in which they came
+    assert (writer.commits, writer.commands) == (len(store.batches), len(kept))
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, asyncio.CancelledError):
+            continue  # it may have been kept or not
+        assert (outcome == number) if number in kept else isinstance(outcome, StoreError)
+
+
+@given(steps=st.lists(STEPS, max_size=12), close_early=st.booleans())
+def test_every_command_is_kept_once_in_its_order_or_refused_and_everybody_hears_of_it(
+    steps: list[tuple[str, int]], close_early: bool
+) -> None:
+    asyncio.run(play(steps, close_early=close_early))
