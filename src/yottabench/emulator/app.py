@@ -31,6 +31,7 @@ from yottabench.emulator.store.base import (
     PutEndpoint,
     ReadyTask,
     SubmitTask,
+    Submitted,
     WorkerRecord,
 )
 from yottabench.emulator.wire import Request
@@ -63,6 +64,14 @@ class _Route(msgspec.Struct, frozen=True):
     segment: str
     endpoint_id: str
     ids: tuple[str, ...]
+
+
+class Submitting(msgspec.Struct, frozen=True, gc=False):
+    """A submit on its way to the disk."""
+
+    endpoint: Endpoint
+    command: SubmitTask
+    commit: "asyncio.Future[Submitted]"
 
 
 class Api:
@@ -317,8 +326,26 @@ class Api:
 
     # ---- tasks
 
+    def submit_to(self, path: str, namespace: str) -> Endpoint | None:
+        """The endpoint whose tasks `path` names, if a submit to it need not wait for anything but its commit.
+
+        Raises ApiError when there is no such endpoint.
+        """
+        if self._on.faults.armed or self._rates is not None or len(path) > _KNOWN_PATH_MAX_CHARS:
+            return None
+        route = self._known_route(path)
+        if route is None or route.operations is not self._routes["tasks",]:
+            return None
+        return self._endpoint(route.endpoint_id, namespace)
+
     async def _submit(self, endpoint: Endpoint, request: Request) -> Any:
-        submission = requests.read_submit(request.body, strict=self._on.settings.strict_validation)
+        submitting = self.begin_submit(endpoint, request.body)
+        await submitting.commit
+        return self.end_submit(submitting)
+
+    def begin_submit(self, endpoint: Endpoint, body: bytes) -> "Submitting":
+        """Check a submit and give it to the writer. Raises ApiError."""
+        submission = requests.read_submit(body, strict=self._on.settings.strict_validation)
         record = endpoint.record
         if record.spec.service_mode != "QUEUE":
             raise ApiError(
@@ -333,38 +360,40 @@ class Api:
             )
         if self._rates is not None:
             check_open_tasks(self._open_tasks(record.id), record.id)
-        task_id = submission.task_id or self._on.ids.task_id()
-        submitted = await self._on.writer.commit(
-            SubmitTask(
-                endpoint_id=record.id,
-                task_id=task_id,
-                input=submission.input,
-                worker_port=submission.worker_port,
-                process_uri=submission.process_uri,
-                webhook=submission.webhook,
-                webhook_auth_key=submission.webhook_auth_key,
-                headers=submission.headers,
-                now_ms=self._clock.now_ms(),
-            )
+        command = SubmitTask(
+            endpoint_id=record.id,
+            task_id=submission.task_id or self._on.ids.task_id(),
+            input=submission.input,
+            worker_port=submission.worker_port,
+            process_uri=submission.process_uri,
+            webhook=submission.webhook,
+            webhook_auth_key=submission.webhook_auth_key,
+            headers=submission.headers,
+            now_ms=self._clock.now_ms(),
         )
+        return Submitting(endpoint, command, self._on.writer.commit(command))
+
+    def end_submit(self, submitting: "Submitting") -> dict[str, str]:
+        """The `data` of a submit whose commit is done. Raises ApiError, or what became of the commit."""
+        submitted = submitting.commit.result()
+        command = submitting.command
         if submitted.known:
-            self._check_repeat(task_id, submitted.same)
+            self._check_repeat(command.task_id, submitted.same)
         else:
-            payload = submission.input
-            endpoint.dispatcher.add_task(
+            submitting.endpoint.dispatcher.add_task(
                 ReadyTask(
                     seq=submitted.seq,
-                    endpoint_id=record.id,
-                    task_id=task_id,
+                    endpoint_id=command.endpoint_id,
+                    task_id=command.task_id,
                     fence=0,
                     strikes=0,
-                    worker_port=submission.worker_port,
-                    process_uri=submission.process_uri,
-                    input=payload if len(payload) <= READY_INPUT_MAX_BYTES else None,
-                    headers=submission.headers,
+                    worker_port=command.worker_port,
+                    process_uri=command.process_uri,
+                    input=command.input if len(command.input) <= READY_INPUT_MAX_BYTES else None,
+                    headers=command.headers,
                 )
             )
-        return {"taskId": task_id}
+        return {"taskId": command.task_id}
 
     def _check_repeat(self, task_id: str, same: bool) -> None:
         if not same and self._on.settings.duplicate_task == "reject":

@@ -93,13 +93,20 @@ class Gateway:
                 host = value
                 break
         path: bytes = scope["raw_path"]
-        if self._suffix in host.lower():  # of other hosts nothing more is to be known
-            label, dot, rest = host.partition(b".")
-            if label.isdigit() and dot + rest.partition(b":")[0].lower() == self._suffix:
-                return Target(label.decode(), path, host, b"")
+        label = self.label_of(host)
+        if label is not None:
+            return Target(label, path, host, b"")
         if path.startswith(_PREFIX):
             name, _, path = path.removeprefix(_PREFIX).partition(b"/")
             return Target(name.decode("latin-1"), b"/" + path, host, _PREFIX + name)
+        return None
+
+    def label_of(self, host: bytes) -> str | None:
+        """The endpoint that a Host names; None: the path decides."""
+        if self._suffix in host.lower():  # of other hosts nothing more is to be known
+            label, dot, rest = host.partition(b".")
+            if label.isdigit() and dot + rest.partition(b":")[0].lower() == self._suffix:
+                return label.decode()
         return None
 
     def _endpoint(self, target: Target, key: Key) -> Endpoint:

@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade
@@ -15,6 +15,30 @@ from yottabench.emulator.limits import BODY_DEADLINE_S, HEADER_DEADLINE_S, HEADE
 
 _SWEEP_S = 0.5
 _PIECE_MAX_BYTES = 64 * 1024
+_DIRECT_MAX_BYTES = 64 * 1024  # of a body: one that comes in a few pieces, and is not waited for
+_JSON = b"content-type: application/json\r\n"
+
+
+class Direct(Protocol):
+    """Answers some POSTs without ASGI."""
+
+    def takes(self, target: bytes) -> bool:
+        """Whether a POST to it may be one of them."""
+        ...
+
+    def begin(
+        self,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        answer: Callable[["int | None", bytes], None],
+    ) -> "asyncio.Future[Any] | None":
+        """Take up a whole request, or leave it to the application (None).
+
+        Ends with the future that it gives: `answer` is called once, with the status and a body that is JSON, or with
+        None when there is nothing to say.
+        """
+        ...
 
 
 class Tunnel:
@@ -43,13 +67,38 @@ class Tunnel:
         self._protocol.transport.abort()
 
 
+class _DirectCycle:
+    """What uvicorn looks at of a request that is being answered, for those that are answered without ASGI."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.message_event = asyncio.Event()  # nobody waits for it
+        self.begin()
+
+    def begin(self) -> None:
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
+
+
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. `deadline_s` is the loop time at which what is under way must have arrived; None: nothing is."""
+    """One connection. `deadline_s` is the loop time at which what is under way must have arrived; None: nothing is.
+
+    `direct` is asked before the application.
+    """
 
     deadline_s: float | None = None
     _header_bytes = 0
+    _content_length: bytes | None = None
+    _direct_body: bytes | None = None  # of a request that `direct` may take
+    _direct_cycle: _DirectCycle | None = None
     _behind_upgrade: asyncio.StreamReader | None = None  # what follows a request that asked for another protocol
     _tunnel: Tunnel | None = None
+
+    def __init__(self, *args: Any, direct: Direct | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._direct = direct
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's own
         super().connection_made(transport)
@@ -80,7 +129,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._behind_upgrade.feed_eof()
         # These refer back to the connection, which would stay in memory until somebody looks for garbage.
         self.scope = {}  # pyright: ignore[reportAttributeAccessIssue] -- no request comes after this
-        self.cycle = None  # pyright: ignore[reportAttributeAccessIssue] -- as before the first request
+        self.cycle = self._direct_cycle = None  # pyright: ignore[reportAttributeAccessIssue] -- as before the first request
         self.pipeline.clear()
 
     def shutdown(self) -> None:
@@ -91,17 +140,26 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.deadline_s = self.loop.time() + HEADER_DEADLINE_S
         self._header_bytes = 0
-        super().on_message_begin()
+        self._content_length = None
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_url(self, url: bytes) -> None:
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + 4)
-        if len(self.headers) >= HEADER_MAX_COUNT:
+        headers = self.headers
+        if len(headers) >= HEADER_MAX_COUNT:
             raise _TooManyHeaders
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"content-length":
+            self._content_length = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
@@ -110,6 +168,33 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.deadline_s = self.loop.time() + BODY_DEADLINE_S
+        if self._may_be_direct():
+            self._direct_body = b""
+        else:
+            self._begin_cycle()
+
+    def _may_be_direct(self) -> bool:
+        parser, length = self.parser, self._content_length
+        assert parser is not None
+        return (
+            self._direct is not None
+            and length is not None
+            and int(length) <= _DIRECT_MAX_BYTES
+            and (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and self._direct.takes(self.url)
+        )
+
+    def _begin_cycle(self) -> None:
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()  # makes a scope, and forgets what has come in
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
         extensions: dict[str, Any] = {
             "yottabench.body_deadline": {"lift": self._lift_deadline},
             "yottabench.connection": {"reset": self._reset},
@@ -122,6 +207,55 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if asks_for_another:
             self.cycle.keep_alive = False  # what follows is not read as HTTP, whatever the answer is
+
+    def on_body(self, body: bytes) -> None:
+        if self._direct_body is None:
+            super().on_body(body)
+        else:
+            self._direct_body += body
+
+    def on_message_complete(self) -> None:
+        self.deadline_s = None
+        body = self._direct_body
+        if body is not None:
+            self._direct_body = None
+            if self._begin_direct(body):
+                return
+            self._begin_cycle()
+            self.cycle.body += body
+        super().on_message_complete()
+
+    def _begin_direct(self, body: bytes) -> bool:
+        assert self._direct is not None
+        answered = self._direct.begin(self.url, self.headers, body, self._answer_direct)
+        if answered is None:
+            return False
+        cycle = self._direct_cycle = self._direct_cycle or _DirectCycle()
+        cycle.begin()
+        self.cycle = cycle  # pyright: ignore[reportAttributeAccessIssue] -- it has what is looked at
+        self.tasks.add(answered)  # pyright: ignore[reportArgumentType] -- waited for when the server ends, as its tasks are
+        answered.add_done_callback(self.tasks.discard)
+        return True
+
+    def _answer_direct(self, status: int | None, body: bytes) -> None:
+        cycle = self._direct_cycle
+        if cycle is None or self.transport.is_closing():
+            return
+        cycle.response_complete = True
+        if status is None:
+            self.transport.abort()
+            return
+        parts = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (_JSON, b"content-length: %d\r\n" % len(body))
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", body)
+        self.transport.write(b"".join(parts))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _open_tunnel(self, head: bytes) -> Tunnel:
         """Answer with `head` instead of what ASGI would send; the caller ends the connection."""
@@ -141,10 +275,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
-
-    def on_message_complete(self) -> None:
-        self.deadline_s = None
-        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         if self._header_bytes > HEADER_MAX_BYTES or len(self.headers or ()) >= HEADER_MAX_COUNT:

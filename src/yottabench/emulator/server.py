@@ -10,6 +10,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -23,6 +24,7 @@ from yottabench.emulator.control.metrics import Sources
 from yottabench.emulator.control.seeds import SeedError, plant
 from yottabench.emulator.control.state import State
 from yottabench.emulator.control.surface import Control, Parts
+from yottabench.emulator.direct import DirectSubmits
 from yottabench.emulator.dispatch import Dispatcher
 from yottabench.emulator.drivers.choice import DriverError, make_drivers
 from yottabench.emulator.drivers.sim import SimDriver
@@ -145,6 +147,14 @@ class Emulator:
     def _dispatchers(self) -> list[Dispatcher]:
         return [endpoint.dispatcher for endpoint in (*self._api.endpoints.values(), *self._api.ending)]
 
+    def direct(self, *, guarded: bool) -> DirectSubmits:
+        """What is answered without the application; `guarded` as it is."""
+
+        def is_plain(host: bytes) -> bool:
+            return self.application.label_of(host) is None and not (guarded and not self._names.has(host))
+
+        return DirectSubmits(self._api, self._wire, is_plain)
+
     def guarded(self) -> Application:
         """The application for a listener on loopback: only what was sent to one of this machine's names gets in."""
         return HostCheck(self.application, self._names)
@@ -214,11 +224,12 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
     try:
         emulator.open()
         await emulator.plant()
-        application = emulator.guarded() if ipaddress.ip_address(host).is_loopback else emulator.application
+        is_local = ipaddress.ip_address(host).is_loopback
+        application = emulator.guarded() if is_local else emulator.application
         config = uvicorn.Config(
             application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
             interface="asgi3",  # not guessed: the outer application is a plain function that gives a coroutine
-            http=GuardedProtocol,
+            http=partial(GuardedProtocol, direct=emulator.direct(guarded=is_local)),  # pyright: ignore[reportArgumentType] -- it is only called
             ws="none",
             lifespan="off",
             log_config=None,

@@ -79,51 +79,29 @@ class Wire:
         """One connection event, as ASGI has it."""
         if scope["type"] != "http":
             return
-        status = 200
-        refused = None
         try:
             data = await self._answer(scope, receive)
             if isinstance(data, Document):
                 await _send_body(send, 200, [(b"content-type", data.content_type)], data.body)
                 return
-            body = b"".join((_SUCCESS, _encode(data), b"}"))
+            body = success(data)
         except BrokenAnswer as broken:
             await break_off(broken.rule, scope, receive, send)
-            return
-        except ApiError as error:
-            refused = error
-            status, body = self._refusal(error)
-        except StoreBroken:
-            status, body = self._refusal(
-                ApiError(
-                    Code.SYSTEM_ERROR,
-                    "The server's disk failed, and the server ends. The request may or may not have taken effect: ask"
-                    " again, with the same taskId, once the server is back.",
-                )
-            )
-        except StoreError:
-            status, body = self._refusal(
-                ApiError(
-                    Code.SYSTEM_ERROR,
-                    "The server could not store this, and did not. Try again; if it goes on, look at the server's log.",
-                )
-            )
-        except Exception:
-            _log.exception("%s %s failed", scope["method"], scope["path"])
-            status, body = self._refusal(
-                ApiError(Code.SYSTEM_ERROR, "System error. The request may or may not have taken effect.")
-            )
-        self.answers[status] += 1
-        if refused is None:
-            await _send_body(send, status, [_JSON], body)
+        except Exception as error:
+            refusal = as_api_error(error, scope["method"], scope["path"])
+            status, body = self.refused(refusal)
+            await _send_json(send, status, body, refusal)
         else:
-            await _send_json(send, status, body, refused)
+            self.answers[200] += 1
+            await _send_body(send, 200, [_JSON], body)
 
-    def _refusal(self, error: ApiError) -> tuple[int, bytes]:
+    def refused(self, error: ApiError) -> tuple[int, bytes]:
+        """The status and body that tell of `error`; they are counted as answered."""
         # Transport errors keep their status: no business answer of the live service was seen to hide those.
         hidden = self._envelope200 and error.http_status in {400, 404, 409}
-        body = _encode({"message": error.message, "code": int(error.code), "data": None})
-        return (200 if hidden else error.http_status), body
+        status = 200 if hidden else error.http_status
+        self.answers[status] += 1
+        return status, _encode({"message": error.message, "code": int(error.code), "data": None})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Any:
         path = scope["raw_path"].decode("latin-1")
@@ -146,6 +124,30 @@ class Wire:
         if not any(matches):
             raise ApiError(Code.UNAUTHENTICATED, "This API key is not known here. Send one that is.")
         return namespace_of(key)
+
+
+def success(data: Any) -> bytes:
+    """The envelope of an answer that is no error."""
+    return b"".join((_SUCCESS, _encode(data), b"}"))
+
+
+def as_api_error(error: Exception, method: str, path: str) -> ApiError:
+    """What a client is told of `error`; what nobody foresaw is logged."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, StoreBroken):
+        return ApiError(
+            Code.SYSTEM_ERROR,
+            "The server's disk failed, and the server ends. The request may or may not have taken effect: ask"
+            " again, with the same taskId, once the server is back.",
+        )
+    if isinstance(error, StoreError):
+        return ApiError(
+            Code.SYSTEM_ERROR,
+            "The server could not store this, and did not. Try again; if it goes on, look at the server's log.",
+        )
+    _log.error("%s %s failed", method, path, exc_info=error)
+    return ApiError(Code.SYSTEM_ERROR, "System error. The request may or may not have taken effect.")
 
 
 async def send_error(send: Send, error: ApiError) -> None:

@@ -1,0 +1,66 @@
+"""Submits that are like most others, answered without what ASGI costs: a scope, a task and a chain of coroutines.
+
+Whatever is unusual about a request, or wrong with it, is left to the application: it has the words for it.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from yottabench.emulator.app import Api, Submitting
+from yottabench.emulator.codes import ApiError
+from yottabench.emulator.store.base import Submitted
+from yottabench.emulator.wire import Wire, as_api_error, success
+
+_HOSTS = 256
+
+Answer = Callable[[int | None, bytes], None]  # the status and the body
+
+
+class DirectSubmits:
+    """Takes POST .../tasks. `is_plain` says of a Host that requests under it are for the API, and let in."""
+
+    def __init__(self, api: Api, wire: Wire, is_plain: Callable[[bytes], bool]) -> None:
+        self._api = api
+        self._wire = wire
+        self._is_plain = lru_cache(maxsize=_HOSTS)(is_plain)
+
+    def takes(self, target: bytes) -> bool:
+        """See guard.Direct."""
+        return target.endswith(b"/tasks")
+
+    def begin(
+        self, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes, answer: Answer
+    ) -> "asyncio.Future[Submitted] | None":
+        """See guard.Direct: `answer` is called once the submit is durable, or cannot be."""
+        key = b""
+        hosts = 0
+        for name, value in headers:
+            if name == b"x-api-key":
+                key = value.strip()
+            elif name == b"host":
+                hosts += 1
+                if hosts > 1 or not self._is_plain(value):
+                    return None
+        try:
+            endpoint = self._api.submit_to(target.decode("latin-1"), self._wire.namespace(key))
+            if endpoint is None:
+                return None
+            submitting = self._api.begin_submit(endpoint, body)
+        except ApiError:
+            return None
+        submitting.commit.add_done_callback(lambda commit: self._end(submitting, answer))
+        return submitting.commit
+
+    def _end(self, submitting: Submitting, answer: Answer) -> None:
+        if submitting.commit.cancelled():  # the server ends
+            answer(None, b"")
+            return
+        try:
+            body = success(self._api.end_submit(submitting))
+        except Exception as error:
+            path = f"/v2/serverless/{submitting.command.endpoint_id}/tasks"
+            answer(*self._wire.refused(as_api_error(error, "POST", path)))
+        else:
+            self._wire.answers[200] += 1
+            answer(200, body)
