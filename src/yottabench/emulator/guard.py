@@ -16,7 +16,6 @@ from yottabench.emulator.limits import BODY_DEADLINE_S, HEADER_DEADLINE_S, HEADE
 _SWEEP_S = 0.5
 _PIECE_MAX_BYTES = 64 * 1024
 _DIRECT_MAX_BYTES = 64 * 1024  # of a body: one that comes in a few pieces, and is not waited for
-_JSON = b"content-type: application/json\r\n"
 
 
 class Direct(Protocol):
@@ -70,25 +69,44 @@ class Tunnel:
 class _DirectCycle:
     """What uvicorn looks at of a request that is being answered, for those that are answered without ASGI."""
 
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+    __slots__ = ("answered", "disconnected", "keep_alive", "message_event", "response_complete")
 
     def __init__(self) -> None:
         self.message_event = asyncio.Event()  # nobody waits for it
-        self.begin()
 
-    def begin(self) -> None:
+    def begin(self, answered: "asyncio.Future[Any]") -> None:
+        self.answered = answered
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
 
 
+class _CommonLines:
+    """The header lines that all direct answers have, made anew only with the Date."""
+
+    def __init__(self) -> None:
+        self._of: object = None
+        self._lines = b""
+
+    def __call__(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
+        if defaults is not self._of:
+            self._of = defaults
+            self._lines = b"".join(b"%b: %b\r\n" % line for line in defaults) + b"content-type: application/json\r\n"
+        return self._lines
+
+
+_common_lines = _CommonLines()
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. `deadline_s` is the loop time at which what is under way must have arrived; None: nothing is.
 
-    `direct` is asked before the application.
+    `idle_until_s` is when it is closed if no request comes; None: one is under way. `direct` is asked before the
+    application.
     """
 
     deadline_s: float | None = None
+    idle_until_s: float | None = None
     _header_bytes = 0
     _content_length: bytes | None = None
     _direct_body: bytes | None = None  # of a request that `direct` may take
@@ -111,7 +129,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._behind_upgrade is not None:
             self._behind_upgrade.feed_data(data)
             return
-        self._unset_keepalive_if_required()
+        self.idle_until_s = None
         assert self.parser is not None
         try:
             self.parser.feed_data(data)
@@ -124,12 +142,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # after a reset uvicorn leaves it, and with it the connection, in the loop
         if self._behind_upgrade is not None:
             self._behind_upgrade.feed_eof()
         # These refer back to the connection, which would stay in memory until somebody looks for garbage.
         self.scope = {}  # pyright: ignore[reportAttributeAccessIssue] -- no request comes after this
-        self.cycle = self._direct_cycle = None  # pyright: ignore[reportAttributeAccessIssue] -- as before the first request
+        self.cycle = None  # pyright: ignore[reportAttributeAccessIssue] -- as before the first request
         self.pipeline.clear()
 
     def shutdown(self) -> None:
@@ -231,31 +248,40 @@ class GuardedProtocol(HttpToolsProtocol):
         if answered is None:
             return False
         cycle = self._direct_cycle = self._direct_cycle or _DirectCycle()
-        cycle.begin()
+        cycle.begin(answered)
         self.cycle = cycle  # pyright: ignore[reportAttributeAccessIssue] -- it has what is looked at
         self.tasks.add(answered)  # pyright: ignore[reportArgumentType] -- waited for when the server ends, as its tasks are
-        answered.add_done_callback(self.tasks.discard)
         return True
 
     def _answer_direct(self, status: int | None, body: bytes) -> None:
         cycle = self._direct_cycle
-        if cycle is None or self.transport.is_closing():
+        assert cycle is not None
+        self.tasks.discard(cycle.answered)  # pyright: ignore[reportArgumentType] -- as above
+        if cycle.disconnected or self.transport.is_closing():
             return
         cycle.response_complete = True
         if status is None:
             self.transport.abort()
             return
-        parts = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            parts += (name, b": ", value, b"\r\n")
-        parts += (_JSON, b"content-length: %d\r\n" % len(body))
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", body)
-        self.transport.write(b"".join(parts))
+        common = _common_lines(self.server_state.default_headers)
+        connection = b"" if cycle.keep_alive else b"connection: close\r\n"
+        self.transport.write(
+            b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINE[status], common, len(body), connection, body)
+        )
         if not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            # uvicorn sets a timer for each request; `sweep` looks at all connections now and then.
+            self.idle_until_s = self.loop.time() + self.timeout_keep_alive
 
     def _open_tunnel(self, head: bytes) -> Tunnel:
         """Answer with `head` instead of what ASGI would send; the caller ends the connection."""
@@ -299,7 +325,10 @@ class _TooManyHeaders(Exception):
 
 
 async def sweep(connections: Collection[Any]) -> None:
-    """Close, for ever, connections whose request did not arrive in time. One look serves all: none costs a timer."""
+    """Close, for ever, connections whose request did not arrive in time, or that were idle for too long.
+
+    One look serves all: none costs a timer.
+    """
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(_SWEEP_S)
@@ -307,3 +336,5 @@ async def sweep(connections: Collection[Any]) -> None:
         for connection in tuple(connections):
             if connection.deadline_s is not None and now_s > connection.deadline_s:
                 connection.refuse(408, "The request did not arrive in time. Send it in one go.")
+            elif connection.idle_until_s is not None and now_s > connection.idle_until_s:
+                connection.transport.close()
