@@ -25,14 +25,10 @@ class DirectSubmits:
         self._wire = wire
         self._is_plain = lru_cache(maxsize=_HOSTS)(is_plain)
 
-    def takes(self, target: bytes) -> bool:
-        """See guard.Direct."""
-        return target.endswith(b"/tasks")
-
-    def begin(
-        self, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes, answer: Answer
-    ) -> "asyncio.Future[Submitted] | None":
-        """See guard.Direct: `answer` is called once the submit is durable, or cannot be."""
+    def admits(self, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        """See guard.Direct; gives the namespace of the key."""
+        if not target.endswith(b"/tasks"):
+            return None
         key = b""
         hosts = 0
         for name, value in headers:
@@ -43,13 +39,20 @@ class DirectSubmits:
                 if hosts > 1 or not self._is_plain(value):
                     return None
         try:
-            endpoint = self._api.submit_to(target.decode("latin-1"), self._wire.namespace(key))
+            return self._wire.namespace(key)
+        except ApiError:
+            return None
+
+    def begin(self, target: bytes, namespace: str, body: bytes, answer: Answer) -> "asyncio.Future[Submitted] | None":
+        """See guard.Direct: `answer` is called once the submit is durable, or cannot be."""
+        try:
+            endpoint = self._api.submit_to(target.decode("latin-1"), namespace)
             if endpoint is None:
                 return None
             submitting = self._api.begin_submit(endpoint, body)
         except ApiError:
             return None
-        submitting.commit.add_done_callback(lambda commit: self._end(submitting, answer))
+        submitting.commit.add_done_callback(lambda _: self._end(submitting, answer))
         return submitting.commit
 
     def _end(self, submitting: Submitting, answer: Answer) -> None:

@@ -21,18 +21,14 @@ _DIRECT_MAX_BYTES = 64 * 1024  # of a body: one that comes in a few pieces, and 
 class Direct(Protocol):
     """Answers some POSTs without ASGI."""
 
-    def takes(self, target: bytes) -> bool:
-        """Whether a POST to it may be one of them."""
+    def admits(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+        """Whose request it is, when by its head it may be one of them; None leaves it to the application."""
         ...
 
     def begin(
-        self,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        answer: Callable[["int | None", bytes], None],
+        self, target: bytes, owner: str, body: bytes, answer: Callable[[int | None, bytes], None]
     ) -> "asyncio.Future[Any] | None":
-        """Take up a whole request, or leave it to the application (None).
+        """Take up a request, now whole, or leave it to the application (None).
 
         Ends with the future that it gives: `answer` is called once, with the status and a body that is JSON, or with
         None when there is nothing to say.
@@ -109,7 +105,8 @@ class GuardedProtocol(HttpToolsProtocol):
     idle_until_s: float | None = None
     _header_bytes = 0
     _content_length: bytes | None = None
-    _direct_body: bytes | None = None  # of a request that `direct` may take
+    _direct_owner: str | None = None  # of a request that `direct` may take
+    _direct_body = b""
     _direct_cycle: _DirectCycle | None = None
     _behind_upgrade: asyncio.StreamReader | None = None  # what follows a request that asked for another protocol
     _tunnel: Tunnel | None = None
@@ -185,27 +182,29 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.deadline_s = self.loop.time() + BODY_DEADLINE_S
-        if self._may_be_direct():
-            self._direct_body = b""
-        else:
+        owner = self._direct_owner = self._owner_if_direct()
+        if owner is None:
             self._begin_cycle()
+        else:
+            self._direct_body = b""
 
-    def _may_be_direct(self) -> bool:
+    def _owner_if_direct(self) -> str | None:
         parser, length = self.parser, self._content_length
         assert parser is not None
-        return (
-            self._direct is not None
-            and length is not None
-            and int(length) <= _DIRECT_MAX_BYTES
-            and (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
-            and not self.expect_100_continue
-            and not self.flow.write_paused
-            and parser.get_method() == b"POST"
-            and parser.get_http_version() == "1.1"
-            and parser.should_keep_alive()
-            and not parser.should_upgrade()
-            and self._direct.takes(self.url)
-        )
+        if (
+            self._direct is None
+            or length is None
+            or int(length) > _DIRECT_MAX_BYTES
+            or parser.get_method() != b"POST"
+            or not (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
+            or self.expect_100_continue
+            or self.flow.write_paused
+            or parser.get_http_version() != "1.1"
+            or not parser.should_keep_alive()
+            or parser.should_upgrade()
+        ):
+            return None
+        return self._direct.admits(self.url, self.headers)
 
     def _begin_cycle(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -226,25 +225,25 @@ class GuardedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False  # what follows is not read as HTTP, whatever the answer is
 
     def on_body(self, body: bytes) -> None:
-        if self._direct_body is None:
+        if self._direct_owner is None:
             super().on_body(body)
         else:
             self._direct_body += body
 
     def on_message_complete(self) -> None:
         self.deadline_s = None
-        body = self._direct_body
-        if body is not None:
-            self._direct_body = None
-            if self._begin_direct(body):
+        if self._direct_owner is not None:
+            owner, body = self._direct_owner, self._direct_body
+            self._direct_owner, self._direct_body = None, b""
+            if self._begin_direct(owner, body):
                 return
             self._begin_cycle()
             self.cycle.body += body
         super().on_message_complete()
 
-    def _begin_direct(self, body: bytes) -> bool:
+    def _begin_direct(self, owner: str, body: bytes) -> bool:
         assert self._direct is not None
-        answered = self._direct.begin(self.url, self.headers, body, self._answer_direct)
+        answered = self._direct.begin(self.url, owner, body, self._answer_direct)
         if answered is None:
             return False
         cycle = self._direct_cycle = self._direct_cycle or _DirectCycle()
@@ -325,16 +324,17 @@ class _TooManyHeaders(Exception):
 
 
 async def sweep(connections: Collection[Any]) -> None:
-    """Close, for ever, connections whose request did not arrive in time, or that were idle for too long.
-
-    One look serves all: none costs a timer.
-    """
+    """Look at all connections now and then, for ever: one look serves all, none costs a timer."""
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(_SWEEP_S)
-        now_s = loop.time()
-        for connection in tuple(connections):
-            if connection.deadline_s is not None and now_s > connection.deadline_s:
-                connection.refuse(408, "The request did not arrive in time. Send it in one go.")
-            elif connection.idle_until_s is not None and now_s > connection.idle_until_s:
-                connection.transport.close()
+        close_late(connections, loop.time())
+
+
+def close_late(connections: Collection[Any], now_s: float) -> None:
+    """Close connections whose request did not arrive in time, or that were idle for too long."""
+    for connection in tuple(connections):
+        if connection.deadline_s is not None and now_s > connection.deadline_s:
+            connection.refuse(408, "The request did not arrive in time. Send it in one go.")
+        elif connection.idle_until_s is not None and now_s > connection.idle_until_s:
+            connection.transport.close()

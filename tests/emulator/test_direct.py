@@ -1,0 +1,455 @@
+"""What is answered without ASGI is answered as the application would."""
+
+import asyncio
+import gc
+import json
+import re
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from tests.emulator.harness import Bench, settle, submit_body
+from yottabench.emulator import guard
+from yottabench.emulator.store.base import SubmitTask
+
+pytestmark = pytest.mark.anyio
+
+
+class Line(asyncio.Transport):
+    """A connection without a network: what the server sent, and whether it is still there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.ended = ""
+
+    def write(self, data: Any) -> None:
+        if not self.ended:
+            self.sent += data
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abort(self) -> None:
+        self.ended = "aborted"
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Client:
+    """One connection to the emulator of a bench, with or without the direct way."""
+
+    def __init__(self, bench: Bench, *, direct: bool, state: ServerState | None = None) -> None:
+        config = uvicorn.Config(
+            bench.emulator.guarded(),
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            proxy_headers=False,
+        )
+        config.load()
+        self.state = state or ServerState()
+        self.took = 0  # directly
+        self._direct = bench.emulator.direct(guarded=True)
+        self.protocol = guard.GuardedProtocol(
+            config=config, server_state=self.state, app_state={}, direct=self if direct else None
+        )
+        self.line = Line()
+        self.protocol.connection_made(self.line)
+
+    def admits(self, *head: Any) -> Any:
+        return self._direct.admits(*head)
+
+    def begin(self, *request: Any) -> Any:
+        begun = self._direct.begin(*request)
+        self.took += begun is not None
+        return begun
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Send them one after the other; what was answered once nothing more happens."""
+        for piece in pieces:
+            self.protocol.data_received(piece)
+            await settle()
+        return self.line.sent
+
+    def leave(self) -> None:
+        self.line.ended = "gone"
+        self.protocol.connection_lost(None)
+
+
+def post(endpoint_id: str, body: Any = None, *lines: str, key: str = "me", host: str = "localhost") -> bytes:
+    """The bytes of a submit."""
+    sent = body if isinstance(body, bytes) else json.dumps(submit_body() if body is None else body).encode()
+    head = [
+        f"POST /v2/serverless/{endpoint_id}/tasks HTTP/1.1",
+        f"Host: {host}",
+        f"X-Api-Key: {key}",
+        f"Content-Length: {len(sent)}",
+        *lines,
+    ]
+    return "\r\n".join(head).encode() + b"\r\n\r\n" + sent
+
+
+def answers(sent: bytes) -> list[tuple[int, Any]]:
+    """Status and envelope of each."""
+    found: list[tuple[int, Any]] = []
+    while sent:
+        head, _, sent = sent.partition(b"\r\n\r\n")
+        lengths = re.findall(rb"content-length: (\d+)", head)
+        assert len(lengths) == 1
+        length = int(lengths[0])
+        found.append((int(head.split()[1]), json.loads(sent[:length])))
+        sent = sent[length:]
+    return found
+
+
+# ---- the same as the application
+
+ODD = {
+    "method": st.sampled_from(["GET", "PUT", "DELETE", "HEAD", "FROB"]),
+    "target": st.sampled_from(
+        [
+            "/v2/serverless/ID/tasks?a=b",
+            "/v2/serverless/ID/tasks#f",
+            "/v2/serverless/ID/tasks/",
+            "/v2/serverless/ID/%74asks",
+            "/v2/serverless/ID//tasks",
+            "/v2/serverless/%49D/tasks",
+            "/v2/serverless/0ID/tasks",
+            "/v2/serverless/404/tasks",
+            "/v2/serverless/x/tasks",
+            "/v2/serverless/ID/x/tasks",
+            "/v2/serverless/ID/tasks\xe9/tasks",
+            "/_gateway/ID/tasks",
+            "/_emulator/tasks",
+            "http://localhost/v2/serverless/ID/tasks",
+            "//v2/serverless/ID/tasks",
+            "/tasks",
+            "*",
+        ]
+    ),
+    "version": st.just("1.0"),
+    "hosts": st.sampled_from(
+        [
+            ["127.0.0.1:80"],
+            ["x.localhost"],
+            ["ID.localhost"],
+            ["evil.example"],
+            [],
+            ["localhost", "localhost"],
+            ["localhost", "evil.example"],
+            [""],
+            ["[::1]:1"],
+        ]
+    ),
+    "keys": st.sampled_from([[" me "], ["other"], [""], [], ["me", "other"], ["other", "me"]]),
+    "lines": st.lists(
+        st.sampled_from(
+            [
+                "Content-Type: application/json",
+                "Connection: close",
+                "Connection: keep-alive",
+                "Expect: 100-continue",
+                "Connection: upgrade\r\nUpgrade: websocket",
+                "x-api-key:",
+                "Content-Length: 0",
+                "A: b",
+            ]
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+    "length": st.sampled_from(["chunked", 1, -1]),
+    "body": st.sampled_from([b"", b"{", b"null", b"\xff", b"[" * 200, b'{"input":1}']),
+    "fields": st.fixed_dictionaries(
+        {},
+        optional={
+            "input": st.sampled_from([{"a": 1.0}, [2], "x" * 70_000, {}, None]),
+            "workerPort": st.sampled_from([0, 1, 65_536, "1", 8000.0]),
+            "processUri": st.sampled_from(["run", "/other", "/a b", ""]),
+            "webhook": st.sampled_from(["http://127.0.0.1:9/hook", "ftp://x"]),
+            "headers": st.sampled_from([{"A": "b"}, {"A": "b\r\n"}, 1]),
+            "unknown": st.just(1),
+        },
+    ),
+    "taskId": st.sampled_from(["a-b", "count", "", "x" * 255, "x" * 256, 1]),
+}
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """One request: a good submit but for up to two things about it. ID stands for the endpoint."""
+    odd = draw(st.sets(st.sampled_from(sorted(ODD)), max_size=2))
+
+    def choose(name: str, common: Any) -> Any:
+        return draw(ODD[name]) if name in odd else common
+
+    fields = submit_body(**{"input": {"a": 1}, **choose("fields", {})})
+    task_id = choose("taskId", draw(st.sampled_from(["one", "two", None])))
+    body = choose("body", json.dumps(fields if task_id is None else {**fields, "taskId": task_id}).encode())
+    head = [f"{choose('method', 'POST')} {choose('target', '/v2/serverless/ID/tasks')} HTTP/{choose('version', '1.1')}"]
+    head += [f"Host: {host}" for host in choose("hosts", ["localhost"])]
+    head += [f"X-Api-Key: {key}" for key in choose("keys", ["me"])]
+    head += choose("lines", [])
+    longer = choose("length", 0)
+    if longer == "chunked":
+        head.append("Transfer-Encoding: chunked")
+        body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:5], body[5:]) if part) + b"0\r\n\r\n"
+    else:
+        head.append(f"Content-Length: {len(body) + longer}")
+    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def _told(client: Client, endpoint_id: str) -> tuple[bytes, str]:
+    sent = client.line.sent.replace(endpoint_id.encode(), b"ID")
+    return re.sub(rb'"taskId":"[0-9a-f]{32}"', b'"taskId":"MADE"', sent), client.line.ended
+
+
+async def _kept(bench: Bench, endpoint_id: str) -> list[tuple[str, Any]]:
+    tasks = (await bench.get(f"/{endpoint_id}/tasks?pageSize=100"))["items"]
+    whole = [await bench.task(endpoint_id, each["taskId"]) for each in tasks]
+    return [("MADE" if len(each["taskId"]) == 32 else each["taskId"], each["input"]) for each in whole]
+
+
+@pytest.mark.parametrize(
+    "chosen", [{}, {"error_style": "envelope200", "strict_validation": True}], ids=["plain", "strict"]
+)
+def test_whatever_is_sent_it_is_answered_and_kept_as_the_application_would(
+    chosen: dict[str, Any], tmp_path: Path
+) -> None:
+    taken: list[bool] = []
+
+    async def play(bench: Bench, sent: list[bytes], cuts: list[int], pauses: list[bool]) -> None:
+        told: list[tuple[bytes, str]] = []
+        kept: list[list[tuple[str, Any]]] = []
+        for direct in (True, False):
+            endpoint_id = await bench.endpoint(workers=0)
+            client = Client(bench, direct=direct)
+            stream = b"".join(sent).replace(b"ID", endpoint_id.encode())
+            places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+            for start, end, pause in zip(places, places[1:], pauses, strict=False):
+                client.protocol.data_received(stream[start:end])
+                if pause:
+                    await settle()
+            await settle()
+            taken.append(client.took > 0)
+            told.append(_told(client, endpoint_id))
+            client.leave()
+            await settle()
+            assert not client.state.tasks
+            kept.append(await _kept(bench, endpoint_id))
+        assert told[0] == told[1]
+        assert kept[0] == kept[1]
+
+    with asyncio.Runner() as runner:
+        bench = runner.run(_bench(tmp_path, **chosen))
+
+        @given(
+            st.lists(requests(), min_size=1, max_size=3),
+            st.lists(st.integers(0, 2_000), max_size=3),
+            st.lists(st.booleans(), min_size=5, max_size=5),
+        )
+        def check(sent: list[bytes], cuts: list[int], pauses: list[bool]) -> None:
+            runner.run(play(bench, sent, cuts, pauses))
+
+        check()
+        runner.run(bench.close())
+    assert any(taken)
+    assert not all(taken[::2])
+
+
+async def _bench(folder: Path, **chosen: Any) -> Bench:
+    return Bench(folder / "data", **chosen)
+
+
+# ---- on its way
+
+
+async def test_a_submit_goes_directly_and_is_answered_once_it_is_durable(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.held = True
+    assert await client.send(post(endpoint_id, submit_body(taskId="a"))) == b""
+    assert client.took == 1
+    bench.writer.let_go()
+    await settle()
+    assert answers(client.line.sent) == [(200, {"message": "success", "code": 10000, "data": {"taskId": "a"}})]
+    head = client.line.sent.partition(b"\r\n\r\n")[0]
+    assert head == b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 56"
+    assert (await bench.task(endpoint_id, "a"))["status"] == "PROCESSING"
+
+
+async def test_answers_come_in_the_order_of_the_requests(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.held = True
+    get = f"GET /v2/serverless/{endpoint_id}/tasks/a HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: me\r\n\r\n".encode()
+    await client.send(
+        post(endpoint_id, submit_body(taskId="a")) + get + post(endpoint_id, submit_body(taskId="b")),
+        get,
+    )
+    assert client.line.sent == b""
+    bench.writer.let_go()
+    await settle()
+    told = answers(client.line.sent)
+    assert [status for status, _ in told] == [200] * 4
+    assert [envelope["data"]["taskId"] for _, envelope in told] == ["a", "a", "b", "a"]
+    assert client.took == 1  # what waits behind another is the application's
+
+
+async def test_a_client_that_left_loses_nothing_but_its_answer(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.held = True
+    await client.send(post(endpoint_id, submit_body(taskId="a")))
+    assert len(client.state.tasks) == 1
+    client.leave()
+    bench.writer.let_go()
+    await settle()
+    assert client.line.sent == b""
+    assert not client.state.tasks
+    assert (await bench.task(endpoint_id, "a"))["status"] == "PROCESSING"
+
+
+async def test_a_submit_under_way_is_answered_when_the_server_stops_and_then_the_connection_ends(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.held = True
+    await client.send(post(endpoint_id))
+    client.protocol.shutdown()
+    assert not client.line.ended
+    (under_way,) = client.state.tasks  # what the server waits for
+    bench.writer.let_go()
+    await under_way
+    await settle()
+    assert answers(client.line.sent)[0][0] == 200
+    assert b"\r\nconnection: close\r\n" in client.line.sent
+    assert client.line.ended == "closed"
+
+
+async def test_a_submit_that_is_given_up_ends_its_connection(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.held = True
+    await client.send(post(endpoint_id))
+    for task in tuple(client.state.tasks):
+        task.cancel()
+    await settle()
+    assert (client.line.sent, client.line.ended) == (b"", "aborted")
+    bench.writer.let_go()
+    await settle()
+    assert not client.state.tasks
+
+
+async def test_a_submit_that_the_store_refuses_says_so(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.refuse_those[SubmitTask] = 1
+    bench.emulator._wire.answers.clear()
+    ((status, envelope),) = answers(await client.send(post(endpoint_id)))
+    assert (status, envelope["code"]) == (500, 10002)
+    assert "could not store" in envelope["message"]
+    assert client.took == 1
+    assert bench.emulator._wire.answers == {500: 1}
+
+
+async def test_direct_answers_are_counted_as_others_are(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.emulator._wire.answers.clear()
+    await client.send(
+        post(endpoint_id, submit_body(taskId="a")), post(endpoint_id, submit_body(taskId="a", workerPort=1))
+    )
+    assert client.took == 2
+    assert bench.emulator._wire.answers == {200: 1, 400: 1}
+    assert client.state.total_requests == 2
+
+
+async def test_an_armed_fault_and_a_client_that_does_not_read_take_the_long_way(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    client.protocol.pause_writing()
+    await client.send(post(endpoint_id))
+    assert (client.took, client.line.sent) == (0, b"")
+    client.protocol.resume_writing()
+    await settle()
+    assert [status for status, _ in answers(client.line.sent)] == [200]
+    bench.emulator.faults.armed = True
+    await client.send(post(endpoint_id))
+    assert client.took == 0
+    bench.emulator.faults.armed = False
+    await client.send(post(endpoint_id))
+    assert client.took == 1
+    assert [status for status, _ in answers(client.line.sent)] == [200] * 3
+
+
+async def test_a_body_is_taken_directly_up_to_a_size(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    frame = len(json.dumps(submit_body(input="")))
+    for size, took in ((guard._DIRECT_MAX_BYTES, 1), (guard._DIRECT_MAX_BYTES + 1, 1)):
+        await client.send(post(endpoint_id, submit_body(input="x" * (size - frame))))
+        assert client.took == took
+    assert [status for status, _ in answers(client.line.sent)] == [200] * 2
+
+
+async def test_documented_limits_are_kept_the_long_way(make_bench: Callable[..., Bench]) -> None:
+    bench = make_bench(limits="documented")
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    for _ in range(41):
+        await client.send(post(endpoint_id))
+    assert [status for status, _ in answers(client.line.sent)] == [200] * 40 + [429]
+    assert client.took == 0
+
+
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_connection_that_ended_stays_in_memory_for_nothing(bench: Bench, is_answered: bool) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    gc.collect()
+    gc.disable()
+    try:
+        bench.writer.held = not is_answered
+        await client.send(post(endpoint_id))
+        assert (client.took, bool(client.line.sent)) == (1, is_answered)
+        client.leave()
+        bench.writer.let_go()
+        await settle()
+        protocol = weakref.ref(client.protocol)
+        del client.protocol
+        assert protocol() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_connection_is_closed_once_it_was_idle_for_too_long(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    bench.writer.held = True
+    await client.send(post(endpoint_id))
+    later_s = asyncio.get_running_loop().time() + client.protocol.timeout_keep_alive
+    guard.close_late(client.state.connections, later_s + 3600)
+    assert not client.line.ended  # a request is under way
+    bench.writer.let_go()
+    await settle()
+    guard.close_late(client.state.connections, later_s - 1)
+    assert not client.line.ended
+    guard.close_late(client.state.connections, later_s + 1)
+    assert client.line.ended == "closed"
+    assert [status for status, _ in answers(client.line.sent)] == [200]
