@@ -13,8 +13,9 @@ import attrs
 import httpx
 
 from bench import services
-from bench.emulator import SERVE, TASK, make_endpoint
+from bench.emulator import CONNECTIONS, SERVE, TASK, make_endpoint
 from bench.frame import Figure, Ratio, Report
+from bench.peers.work import SUBMITTERS
 from bench.processes import CannotMeasure, end, server, wrk
 
 ROUNDS = 3
@@ -52,14 +53,15 @@ def queues() -> Report:
     """Tasks per second until the last worker has answered, on both cores."""
     report = Report(
         "End to end beside other queues",
-        f"One HTTP call per task to one no-op worker; {ROUNDS} rounds in turn, nothing pinned. The others' queues are"
-        " filled before the clock runs (from a tenth to nine tenths of the tasks), with Redis without persistence or"
-        f" PostgreSQL as it comes. The emulator is measured so too, with {OURS} tasks under way, and with its submits,"
-        " over HTTP, inside the time.",
+        f"One HTTP call per task to one no-op worker; {ROUNDS} rounds in turn, nothing pinned. Redis without"
+        f" persistence, PostgreSQL as it comes; {OURS} tasks under way in the emulator. Each is measured twice: its"
+        " queue full before the clock runs, and with its submits inside the time, each task submitted and acknowledged"
+        f" by itself: to the emulator over HTTP, by {CONNECTIONS} clients; to the others by their own client, as many"
+        " at a time where that is asynchronous.",
     )
     drained: list[float] = []
     everything: list[float] = []
-    rates: dict[str, list[float]] = {peer.name: [] for peer in PEERS}
+    rates: dict[str, list[tuple[float, float]]] = {peer.name: [] for peer in PEERS}
     with _worker() as target, contextlib.ExitStack() as stack:
         peers = _those_that_run(report, stack, target)
         for _ in range(ROUNDS):
@@ -72,16 +74,17 @@ def queues() -> Report:
                 except CannotMeasure as error:
                     report.skipped.append(f"{peer.name}: {error}")
                     peers.remove((peer, run))
-    report.figures += [
-        Figure("emulator, its queue full", "tasks/s", tuple(drained)),
-        Figure("emulator, with its submits", "tasks/s", tuple(everything)),
-    ]
-    others = [Figure(name, "tasks/s", tuple(measured)) for name, measured in rates.items() if measured]
-    report.figures += others
-    if others:
-        best = max(others, key=lambda each: each.median)
-        for ours in report.figures[:2]:
-            report.ratios.append(Ratio(f"{ours.name} / {best.name}, the best", ours.median / best.median, 5))
+    for how, ours, place in (("its queue full", drained, 0), ("with its submits", everything, 1)):
+        figure = Figure(f"emulator, {how}", "tasks/s", tuple(ours))
+        others = [
+            Figure(f"{name}, {how}", "tasks/s", tuple(each[place] for each in measured))
+            for name, measured in rates.items()
+            if measured
+        ]
+        report.figures += [figure, *others]
+        if others:
+            best = max(others, key=lambda each: each.median)
+            report.ratios.append(Ratio(f"{figure.name} / {best.name}, the best", figure.median / best.median, 5))
     return report
 
 
@@ -102,6 +105,14 @@ class _Target:
 
     def answered(self) -> int:
         return int(httpx.get(self.url).text)
+
+    def wait_for(self, answers: int) -> None:
+        """Returns once there were so many."""
+        until_s = time.monotonic() + PATIENCE_S
+        while self.answered() < answers:
+            if time.monotonic() > until_s:
+                raise CannotMeasure(f"only {self.answered()} of {answers} tasks came to the worker.")
+            time.sleep(0.01)
 
     def rate(self, before: int, tasks: int, process: "subprocess.Popen[bytes] | None" = None) -> float:
         """Of the `tasks` answers after the first `before`: how many a second come between the shares in _SHARE."""
@@ -135,14 +146,14 @@ def _emulator(target: _Target) -> tuple[float, float]:
             with httpx.Client(headers={"X-Api-Key": "bench"}) as client:
                 before, full = target.answered(), 0
                 while full < OURS_TASKS:
-                    wrk(f"{endpoint}/tasks", 64, FILL_S, body=TASK, core=None)
+                    wrk(f"{endpoint}/tasks", CONNECTIONS, FILL_S, body=TASK, core=None)
                     full = _open_tasks(client, endpoint)
                 client.put(f"{endpoint}/workers", params={"count": OURS})
                 drained = target.rate(before, full)
                 while _open_tasks(client, endpoint):
                     time.sleep(0.02)
                 before, started = target.answered(), time.perf_counter()
-                wrk(f"{endpoint}/tasks", 64, FILL_S, body=TASK, core=None)
+                wrk(f"{endpoint}/tasks", CONNECTIONS, FILL_S, body=TASK, core=None)
                 while _open_tasks(client, endpoint):
                     time.sleep(0.005)
                 return drained, (target.answered() - before) / (time.perf_counter() - started)
@@ -176,7 +187,7 @@ def _those_that_run(report: Report, stack: contextlib.ExitStack, target: _Target
         "BENCH_TARGET": f"{target.url}/v1/chat/completions",
     }
     return [
-        (peer, lambda peer=peer: _Run(peer, surroundings, programs).rate(target))
+        (peer, lambda peer=peer: _Run(peer, surroundings, programs).rates(target))
         for peer in PEERS
         if peer.database in urls
     ]
@@ -196,14 +207,15 @@ class _Run:
             raise CannotMeasure(f"{' '.join(command[:4])} failed: {(done.stderr or done.stdout)[-400:].strip()}")
         return done.stdout
 
-    def rate(self, target: _Target) -> float:
-        """Fill the queue, then let the workers come."""
+    def rates(self, target: _Target) -> tuple[float, float]:
+        """Fill the queue, then let the workers come; once they have done it all, submit as many again."""
         fill = (f"{self.programs}/python", "-m", "bench.peers.fill", self.peer.module)
         found = json.loads(self._say(*fill, "--commands"))
         if found["schema"]:
             with contextlib.suppress(CannotMeasure):  # it is there after the first round
                 self._say(*found["schema"])
-        self._say(*fill, str(self.peer.tasks))
+        tasks = self.peer.tasks // SUBMITTERS * SUBMITTERS
+        self._say(*fill, str(tasks))
         before = target.answered()
         command = [f"{self.programs}/{found['worker'][0]}", *found["worker"][1:]]
         process = subprocess.Popen(
@@ -214,6 +226,11 @@ class _Run:
             stderr=subprocess.DEVNULL,
         )
         try:
-            return target.rate(before, self.peer.tasks, process)
+            drained = target.rate(before, tasks, process)
+            target.wait_for(before + tasks)
+            with subprocess.Popen([*fill, str(tasks), "--submit"], env=self.surroundings) as submitting:
+                with_submits = target.rate(before + tasks, tasks, process)
+                submitting.wait(PATIENCE_S)
+            return drained, with_submits
         finally:
             end(process)

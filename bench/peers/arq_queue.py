@@ -3,7 +3,7 @@
 from arq import create_pool
 from arq.connections import RedisSettings
 
-from bench.peers.work import BODY, REDIS, call_async
+from bench.peers.work import BODY, REDIS, call_async, one_by_one
 
 WORKER = ["arq", "bench.peers.arq_queue.WorkerSettings"]
 
@@ -25,4 +25,10 @@ async def fill(count):
     pool = await create_pool(WorkerSettings.redis_settings)
     for _ in range(count):
         await pool.enqueue_job("infer", BODY)
+    await pool.aclose()
+
+
+async def submit(count):
+    pool = await create_pool(WorkerSettings.redis_settings)
+    await one_by_one(count, lambda: pool.enqueue_job("infer", BODY))
     await pool.aclose()

@@ -1,4 +1,7 @@
-"""`python -m bench.peers.fill QUEUE COUNT`: puts tasks into a queue; `--commands`: prints those of its workers."""
+"""`python -m bench.peers.fill QUEUE COUNT`: puts tasks into a queue; `--commands`: prints those of its workers.
+
+A queue that can take many tasks in one go has them so (`fill`); with `--submit` each comes by itself.
+"""
 
 import asyncio
 import importlib
@@ -9,7 +12,8 @@ import sys
 queue = importlib.import_module(f"bench.peers.{sys.argv[1]}")
 if sys.argv[2] == "--commands":
     print(json.dumps({"worker": queue.WORKER, "schema": getattr(queue, "SCHEMA", None)}))  # noqa: T201 -- the line is its interface
-elif inspect.iscoroutinefunction(queue.fill):
-    asyncio.run(queue.fill(int(sys.argv[2])))
 else:
-    queue.fill(int(sys.argv[2]))
+    fill = getattr(queue, "submit", queue.fill) if "--submit" in sys.argv else queue.fill
+    filled = fill(int(sys.argv[2]))
+    if inspect.iscoroutine(filled):
+        asyncio.run(filled)

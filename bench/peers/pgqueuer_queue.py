@@ -5,9 +5,9 @@ import json
 
 import asyncpg
 from pgqueuer import PgQueuer, Queries
-from pgqueuer.db import AsyncpgDriver
+from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
 
-from bench.peers.work import BODY, POSTGRES, call_async
+from bench.peers.work import BODY, POSTGRES, call_async, one_by_one
 
 SCHEMA = ["pgq", "--pg-dsn", POSTGRES, "install"]
 WORKER = ["python", "-m", "bench.peers.pgqueuer_queue"]
@@ -27,6 +27,13 @@ async def fill(count):
     queries = Queries(AsyncpgDriver(await asyncpg.connect(POSTGRES)))
     payload = json.dumps(BODY).encode()
     await queries.enqueue(["infer"] * count, [payload] * count, [0] * count)
+
+
+async def submit(count):
+    async with asyncpg.create_pool(POSTGRES) as pool:
+        queries = Queries(AsyncpgPoolDriver(pool))
+        payload = json.dumps(BODY).encode()
+        await one_by_one(count, lambda: queries.enqueue("infer", payload))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import procrastinate
 
-from bench.peers.work import BODY, POSTGRES, call_async
+from bench.peers.work import BODY, POSTGRES, call_async, one_by_one
 
 app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=POSTGRES))
 SCHEMA = ["procrastinate", "--app=bench.peers.procrastinate_queue.app", "schema", "--apply"]
@@ -17,3 +17,8 @@ async def infer(body):
 async def fill(count):
     async with app.open_async():
         await infer.batch_defer_async(*[{"body": BODY} for _ in range(count)])
+
+
+async def submit(count):
+    async with app.open_async():
+        await one_by_one(count, lambda: infer.defer_async(body=BODY))

@@ -2,7 +2,7 @@
 
 from taskiq_redis import RedisStreamBroker
 
-from bench.peers.work import BODY, REDIS, call_async
+from bench.peers.work import BODY, REDIS, call_async, one_by_one
 
 broker = RedisStreamBroker(url=REDIS)
 WORKER = ["taskiq", "worker", "bench.peers.taskiq_queue:broker", "--workers", "2"]
@@ -17,4 +17,10 @@ async def fill(count):
     await broker.startup()
     for _ in range(count):
         await infer.kiq(BODY)
+    await broker.shutdown()
+
+
+async def submit(count):
+    await broker.startup()
+    await one_by_one(count, lambda: infer.kiq(BODY))
     await broker.shutdown()
