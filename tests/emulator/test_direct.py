@@ -50,6 +50,16 @@ class Line(asyncio.Transport):
         pass
 
 
+class Protocol(guard.GuardedProtocol):
+    """As it is; `broke_off` when what was sent is no HTTP from somewhere on."""
+
+    broke_off = False
+
+    def send_400_response(self, msg: str) -> None:
+        self.broke_off = True
+        super().send_400_response(msg)
+
+
 class Client:
     """One connection to the emulator of a bench, with or without the direct way."""
 
@@ -66,9 +76,7 @@ class Client:
         self.state = state or ServerState()
         self.took = 0  # directly
         self._direct = bench.emulator.direct(guarded=True)
-        self.protocol = guard.GuardedProtocol(
-            config=config, server_state=self.state, app_state={}, direct=self if direct else None
-        )
+        self.protocol = Protocol(config=config, server_state=self.state, app_state={}, direct=self if direct else None)
         self.line = Line()
         self.protocol.connection_made(self.line)
 
@@ -76,9 +84,14 @@ class Client:
         return self._direct.admits(*head)
 
     def begin(self, *request: Any) -> Any:
-        begun = self._direct.begin(*request)
-        self.took += begun is not None
-        return begun
+        return self._count(self._direct.begin(*request))
+
+    def read(self, *request: Any) -> Any:
+        return self._count(self._direct.read(*request))
+
+    def _count(self, answer: Any) -> Any:
+        self.took += answer is not None
+        return answer
 
     async def send(self, *pieces: bytes) -> bytes:
         """Send them one after the other; what was answered once nothing more happens."""
@@ -105,6 +118,13 @@ def post(endpoint_id: str, body: Any = None, *lines: str, key: str = "me", host:
     return "\r\n".join(head).encode() + b"\r\n\r\n" + sent
 
 
+def get(endpoint_id: str, task: str) -> bytes:
+    """The bytes of a GET of a task, or of the count."""
+    return (
+        f"GET /v2/serverless/{endpoint_id}/tasks/{task} HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: me\r\n\r\n".encode()
+    )
+
+
 def answers(sent: bytes) -> list[tuple[int, Any]]:
     """Status and envelope of each."""
     found: list[tuple[int, Any]] = []
@@ -119,12 +139,16 @@ def answers(sent: bytes) -> list[tuple[int, Any]]:
 
 
 # ---- the same as the application
-
 ODD = {
     "method": st.sampled_from(["GET", "PUT", "DELETE", "HEAD", "FROB"]),
     "target": st.sampled_from(
         [
             "/v2/serverless/ID/tasks?a=b",
+            "/v2/serverless/ID/tasks/one?a=b",
+            "/v2/serverless/ID/tasks/one/tasks",
+            "/v2/serverless/ID/%74asks/one",
+            "/v2/serverless/ID/tasks/%6fne",
+            "/v2/serverless/ID/workers/1/logs",
             "/v2/serverless/ID/tasks#f",
             "/v2/serverless/ID/tasks/",
             "/v2/serverless/ID/%74asks",
@@ -193,8 +217,9 @@ ODD = {
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """One request: a good submit but for up to two things about it. ID stands for the endpoint."""
+    """One request: a good submit or read but for up to two things about it. ID stands for the endpoint."""
     odd = draw(st.sets(st.sampled_from(sorted(ODD)), max_size=2))
+    reads = draw(st.sampled_from([None, None, "one", "two", "count", "nobody"]))
 
     def choose(name: str, common: Any) -> Any:
         return draw(ODD[name]) if name in odd else common
@@ -202,7 +227,11 @@ def requests(draw: st.DrawFn) -> bytes:
     fields = submit_body(**{"input": {"a": 1}, **choose("fields", {})})
     task_id = choose("taskId", draw(st.sampled_from(["one", "two", None])))
     body = choose("body", json.dumps(fields if task_id is None else {**fields, "taskId": task_id}).encode())
-    head = [f"{choose('method', 'POST')} {choose('target', '/v2/serverless/ID/tasks')} HTTP/{choose('version', '1.1')}"]
+    if reads is not None and "body" not in odd:
+        body = b""
+    method = choose("method", "POST" if reads is None else "GET")
+    target = choose("target", "/v2/serverless/ID/tasks" if reads is None else f"/v2/serverless/ID/tasks/{reads}")
+    head = [f"{method} {target} HTTP/{choose('version', '1.1')}"]
     head += [f"Host: {host}" for host in choose("hosts", ["localhost"])]
     head += [f"X-Api-Key: {key}" for key in choose("keys", ["me"])]
     head += choose("lines", [])
@@ -210,8 +239,8 @@ def requests(draw: st.DrawFn) -> bytes:
     if longer == "chunked":
         head.append("Transfer-Encoding: chunked")
         body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:5], body[5:]) if part) + b"0\r\n\r\n"
-    else:
-        head.append(f"Content-Length: {len(body) + longer}")
+    elif body or longer > 0 or reads is None:
+        head.append(f"Content-Length: {max(0, len(body) + longer)}")
     return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
 
@@ -236,6 +265,7 @@ def test_whatever_is_sent_it_is_answered_and_kept_as_the_application_would(
 
     async def play(bench: Bench, sent: list[bytes], cuts: list[int], pauses: list[bool]) -> None:
         told: list[tuple[bytes, str]] = []
+        broke_off: list[bool] = []
         kept: list[list[tuple[str, Any]]] = []
         for direct in (True, False):
             endpoint_id = await bench.endpoint(workers=0)
@@ -249,12 +279,19 @@ def test_whatever_is_sent_it_is_answered_and_kept_as_the_application_would(
             await settle()
             taken.append(client.took > 0)
             told.append(_told(client, endpoint_id))
+            broke_off.append(client.protocol.broke_off)
             client.leave()
             await settle()
             assert not client.state.tasks
             kept.append(await _kept(bench, endpoint_id))
-        assert told[0] == told[1]
-        assert kept[0] == kept[1]
+        if all(broke_off):
+            # The application had no time for what came before, in the same piece.
+            assert told[0][0].startswith(told[1][0])
+            assert told[0][1] == told[1][1] == "closed"
+            assert all(task in kept[0] for task in kept[1])
+        else:
+            assert told[0] == told[1]
+            assert kept[0] == kept[1]
 
     with asyncio.Runner() as runner:
         bench = runner.run(_bench(tmp_path, **chosen))
@@ -294,14 +331,31 @@ async def test_a_submit_goes_directly_and_is_answered_once_it_is_durable(bench: 
     assert (await bench.task(endpoint_id, "a"))["status"] == "PROCESSING"
 
 
+async def test_a_read_is_answered_at_once_although_a_commit_takes_long(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client, other = Client(bench, direct=True), Client(bench, direct=True)
+    await client.send(post(endpoint_id, submit_body(taskId="a")))
+    bench.writer.held = True
+    await client.send(post(endpoint_id, submit_body(taskId="b")))
+    other.protocol.data_received(get(endpoint_id, "a") + get(endpoint_id, "count") + get(endpoint_id, "b"))
+    (first, second) = answers(other.line.sent)  # no turn of the loop was needed
+    assert (first[0], first[1]["data"]["taskId"], first[1]["data"]["input"]) == (200, "a", {"prompt": "hi"})
+    assert second == (200, {"message": "success", "code": 10000, "data": {"processing": 1}})
+    assert (client.took, other.took) == (2, 2)
+    await settle()
+    assert answers(other.line.sent)[2][1]["code"] == 24011  # the application says that there is none
+    bench.writer.let_go()
+    await settle()
+    assert len(answers(client.line.sent)) == 2
+
+
 async def test_answers_come_in_the_order_of_the_requests(bench: Bench) -> None:
     endpoint_id = await bench.endpoint(workers=0)
     client = Client(bench, direct=True)
     bench.writer.held = True
-    get = f"GET /v2/serverless/{endpoint_id}/tasks/a HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: me\r\n\r\n".encode()
     await client.send(
-        post(endpoint_id, submit_body(taskId="a")) + get + post(endpoint_id, submit_body(taskId="b")),
-        get,
+        post(endpoint_id, submit_body(taskId="a")) + get(endpoint_id, "a") + post(endpoint_id, submit_body(taskId="b")),
+        get(endpoint_id, "a"),
     )
     assert client.line.sent == b""
     bench.writer.let_go()

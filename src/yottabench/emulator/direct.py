@@ -1,4 +1,4 @@
-"""Submits that are like most others, answered without what ASGI costs: a scope, a task and a chain of coroutines.
+"""Requests that are like most others, answered without what ASGI costs: a scope, a task, a chain of coroutines.
 
 Whatever is unusual about a request, or wrong with it, is left to the application: it has the words for it.
 """
@@ -17,17 +17,20 @@ _HOSTS = 256
 Answer = Callable[[int | None, bytes], None]  # the status and the body
 
 
-class DirectSubmits:
-    """Takes POST .../tasks. `is_plain` says of a Host that requests under it are for the API, and let in."""
+class DirectAnswers:
+    """Takes submits, and reads of a task or of their count.
+
+    `is_plain` says of a Host that requests under it are for the API, and let in.
+    """
 
     def __init__(self, api: Api, wire: Wire, is_plain: Callable[[bytes], bool]) -> None:
         self._api = api
         self._wire = wire
         self._is_plain = lru_cache(maxsize=_HOSTS)(is_plain)
 
-    def admits(self, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    def admits(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         """See guard.Direct; gives the namespace of the key."""
-        if not target.endswith(b"/tasks"):
+        if not (target.endswith(b"/tasks") if method == b"POST" else b"/tasks/" in target and b"?" not in target):
             return None
         key = b""
         hosts = 0
@@ -43,6 +46,17 @@ class DirectSubmits:
         except ApiError:
             return None
 
+    def read(self, target: bytes, namespace: str) -> bytes | None:
+        """See guard.Direct."""
+        try:
+            data = self._api.read_at_once(target.decode("latin-1"), namespace)
+        except Exception:  # the application will meet the same, and say it
+            return None
+        if data is None:
+            return None
+        self._wire.answers[200] += 1
+        return success(data)
+
     def begin(self, target: bytes, namespace: str, body: bytes, answer: Answer) -> "asyncio.Future[Submitted] | None":
         """See guard.Direct: `answer` is called once the submit is durable, or cannot be."""
         try:
@@ -50,7 +64,7 @@ class DirectSubmits:
             if endpoint is None:
                 return None
             submitting = self._api.begin_submit(endpoint, body)
-        except ApiError:
+        except Exception:  # before anything was done, as above
             return None
         submitting.commit.add_done_callback(lambda _: self._end(submitting, answer))
         return submitting.commit

@@ -19,16 +19,20 @@ _DIRECT_MAX_BYTES = 64 * 1024  # of a body: one that comes in a few pieces, and 
 
 
 class Direct(Protocol):
-    """Answers some POSTs without ASGI."""
+    """Answers some GETs and POSTs without ASGI."""
 
-    def admits(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+    def admits(self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
         """Whose request it is, when by its head it may be one of them; None leaves it to the application."""
+        ...
+
+    def read(self, target: bytes, owner: str) -> bytes | None:
+        """The answer to a GET, which is JSON and a success; None leaves it to the application."""
         ...
 
     def begin(
         self, target: bytes, owner: str, body: bytes, answer: Callable[[int | None, bytes], None]
     ) -> "asyncio.Future[Any] | None":
-        """Take up a request, now whole, or leave it to the application (None).
+        """Take up a POST, now whole, or leave it to the application (None).
 
         Ends with the future that it gives: `answer` is called once, with the status and a body that is JSON, or with
         None when there is nothing to say.
@@ -105,6 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
     idle_until_s: float | None = None
     _header_bytes = 0
     _content_length: bytes | None = None
+    _is_chunked = False
     _direct_owner: str | None = None  # of a request that `direct` may take
     _direct_body = b""
     _direct_cycle: _DirectCycle | None = None
@@ -155,6 +160,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.deadline_s = self.loop.time() + HEADER_DEADLINE_S
         self._header_bytes = 0
         self._content_length = None
+        self._is_chunked = False
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -171,6 +177,8 @@ class GuardedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"content-length":
             self._content_length = value
+        elif name == b"transfer-encoding":
+            self._is_chunked = True
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         headers.append((name, value))
@@ -189,13 +197,11 @@ class GuardedProtocol(HttpToolsProtocol):
             self._direct_body = b""
 
     def _owner_if_direct(self) -> str | None:
-        parser, length = self.parser, self._content_length
+        parser = self.parser
         assert parser is not None
         if (
             self._direct is None
-            or length is None
-            or int(length) > _DIRECT_MAX_BYTES
-            or parser.get_method() != b"POST"
+            or not self._has_short_body()
             or not (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
             or self.expect_100_continue
             or self.flow.write_paused
@@ -204,7 +210,15 @@ class GuardedProtocol(HttpToolsProtocol):
             or parser.should_upgrade()
         ):
             return None
-        return self._direct.admits(self.url, self.headers)
+        return self._direct.admits(parser.get_method(), self.url, self.headers)
+
+    def _has_short_body(self) -> bool:
+        """Whether it is a POST with one, or a GET with none."""
+        assert self.parser is not None
+        method, length = self.parser.get_method(), self._content_length
+        if method == b"POST":
+            return length is not None and int(length) <= _DIRECT_MAX_BYTES
+        return method == b"GET" and length is None and not self._is_chunked
 
     def _begin_cycle(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -243,6 +257,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _begin_direct(self, owner: str, body: bytes) -> bool:
         assert self._direct is not None
+        assert self.parser is not None
+        if self.parser.get_method() == b"GET":
+            read = self._direct.read(self.url, owner)
+            if read is not None:
+                self._write_direct(200, read, keep_alive=True)
+            return read is not None
         answered = self._direct.begin(self.url, owner, body, self._answer_direct)
         if answered is None:
             return False
@@ -261,13 +281,16 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle.response_complete = True
         if status is None:
             self.transport.abort()
-            return
+        else:
+            self._write_direct(status, body, keep_alive=cycle.keep_alive)
+
+    def _write_direct(self, status: int, body: bytes, *, keep_alive: bool) -> None:
         common = _common_lines(self.server_state.default_headers)
-        connection = b"" if cycle.keep_alive else b"connection: close\r\n"
+        connection = b"" if keep_alive else b"connection: close\r\n"
         self.transport.write(
             b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINE[status], common, len(body), connection, body)
         )
-        if not cycle.keep_alive:
+        if not keep_alive:
             self.transport.close()
         self.on_response_complete()
 

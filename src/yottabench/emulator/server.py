@@ -24,7 +24,7 @@ from yottabench.emulator.control.metrics import Sources
 from yottabench.emulator.control.seeds import SeedError, plant
 from yottabench.emulator.control.state import State
 from yottabench.emulator.control.surface import Control, Parts
-from yottabench.emulator.direct import DirectSubmits
+from yottabench.emulator.direct import DirectAnswers
 from yottabench.emulator.dispatch import Dispatcher
 from yottabench.emulator.drivers.choice import DriverError, make_drivers
 from yottabench.emulator.drivers.sim import SimDriver
@@ -147,13 +147,13 @@ class Emulator:
     def _dispatchers(self) -> list[Dispatcher]:
         return [endpoint.dispatcher for endpoint in (*self._api.endpoints.values(), *self._api.ending)]
 
-    def direct(self, *, guarded: bool) -> DirectSubmits:
+    def direct(self, *, guarded: bool) -> DirectAnswers:
         """What is answered without the application; `guarded` as it is."""
 
         def is_plain(host: bytes) -> bool:
             return self.application.label_of(host) is None and not (guarded and not self._names.has(host))
 
-        return DirectSubmits(self._api, self._wire, is_plain)
+        return DirectAnswers(self._api, self._wire, is_plain)
 
     def guarded(self) -> Application:
         """The application for a listener on loopback: only what was sent to one of this machine's names gets in."""
