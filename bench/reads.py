@@ -24,30 +24,31 @@ _KEY = {"X-Api-Key": "bench"}
 
 
 def under_load() -> Report:
-    """GET of one task, one after the other, with and without submits from 64 connections."""
-    idle: list[float] = []
-    loaded: list[float] = []
-    with server(*SERVE) as target, httpx.Client(headers=_KEY) as client:
+    """GET of one task, one after the other, with and without submits from 64 connections; and the same of hello."""
+    samples: dict[str, list[float]] = {}
+    with server(*SERVE) as target, server("bench.peers", "hello") as hello, httpx.Client(headers=_KEY) as client:
         tasks = f"{make_endpoint(target, workers=0)}/tasks"
         task = f"{tasks}/{client.post(tasks, content=TASK).json()['data']['taskId']}"
         for _ in range(ROUNDS):
-            idle.append(wrk(task, 1, SECONDS).p99_ms)
-            submits = threading.Thread(target=wrk, args=(tasks, CONNECTIONS, SECONDS + 2), kwargs={"body": TASK})
-            submits.start()
-            time.sleep(1)
-            loaded.append(wrk(task, 1, SECONDS).p99_ms)
-            submits.join()
+            for name, read, submit in (("GET", task, tasks), ("GET of hello", hello.url, hello.url)):
+                samples.setdefault(f"{name} alone, p99", []).append(wrk(read, 1, SECONDS).p99_ms)
+                submits = threading.Thread(target=wrk, args=(submit, CONNECTIONS, SECONDS + 2), kwargs={"body": TASK})
+                submits.start()
+                time.sleep(1)
+                samples.setdefault(f"{name} under POSTs, p99", []).append(wrk(read, 1, SECONDS).p99_ms)
+                submits.join()
     report = Report(
         "Reads under submits",
         f"GET of one task over one connection for {SECONDS} s, {ROUNDS} rounds in turn: alone, and while"
-        f" {CONNECTIONS} connections submit as fast as they are answered. Both drivers share a core.",
+        f" {CONNECTIONS} connections submit as fast as they are answered; and of hello, a constant answer on the same"
+        " server, while as many POST to it. Both drivers share a core.",
     )
-    report.figures += [
-        Figure("GET alone, p99", "ms", tuple(idle)),
-        Figure("GET under submits, p99", "ms", tuple(loaded)),
+    report.figures += [Figure(name, "ms", tuple(figures)) for name, figures in samples.items()]
+    alone, loaded, hello_alone, hello_loaded = (figure.median for figure in report.figures)
+    report.ratios += [
+        Ratio("p99 under submits / alone", loaded / alone, 5, at_least=False),
+        Ratio("the same of hello", hello_loaded / hello_alone, 5, at_least=False),
     ]
-    ratio = report.figures[1].median / report.figures[0].median
-    report.ratios.append(Ratio("p99 under submits / alone", ratio, 5, at_least=False))
     return report
 
 
