@@ -15,6 +15,7 @@ from yottabench.emulator.limits import BODY_DEADLINE_S, HEADER_DEADLINE_S, HEADE
 
 _SWEEP_S = 0.5
 _PIECE_MAX_BYTES = 64 * 1024
+_OF_THE_CONNECTION = frozenset([b"connection", b"expect", b"transfer-encoding", b"upgrade"])
 _DIRECT_MAX_BYTES = 64 * 1024  # of a body: one that comes in a few pieces, and is not waited for
 
 
@@ -109,7 +110,8 @@ class GuardedProtocol(HttpToolsProtocol):
     idle_until_s: float | None = None
     _header_bytes = 0
     _content_length: bytes | None = None
-    _is_chunked = False
+    _is_plain = True  # nothing was said about the connection or the form of the body
+    _method = b""
     _direct_owner: str | None = None  # of a request that `direct` may take
     _direct_body = b""
     _direct_cycle: _DirectCycle | None = None
@@ -160,33 +162,30 @@ class GuardedProtocol(HttpToolsProtocol):
         self.deadline_s = self.loop.time() + HEADER_DEADLINE_S
         self._header_bytes = 0
         self._content_length = None
-        self._is_chunked = False
+        self._is_plain = True
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
+        self._header_bytes += len(url)
+        if self._header_bytes > HEADER_MAX_BYTES:
+            raise _TooManyHeaders
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
         headers = self.headers
-        if len(headers) >= HEADER_MAX_COUNT:
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_bytes > HEADER_MAX_BYTES or len(headers) >= HEADER_MAX_COUNT:
             raise _TooManyHeaders
         name = name.lower()
         if name == b"content-length":
             self._content_length = value
-        elif name == b"transfer-encoding":
-            self._is_chunked = True
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+        elif name in _OF_THE_CONNECTION:
+            self._is_plain = False
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
         headers.append((name, value))
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > HEADER_MAX_BYTES:
-            raise _TooManyHeaders
 
     def on_headers_complete(self) -> None:
         self.deadline_s = self.loop.time() + BODY_DEADLINE_S
@@ -197,28 +196,25 @@ class GuardedProtocol(HttpToolsProtocol):
             self._direct_body = b""
 
     def _owner_if_direct(self) -> str | None:
-        parser = self.parser
+        parser, length = self.parser, self._content_length
         assert parser is not None
-        if (
-            self._direct is None
-            or not self._has_short_body()
-            or not (self.cycle is None or self.cycle.response_complete)  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
-            or self.expect_100_continue
-            or self.flow.write_paused
-            or parser.get_http_version() != "1.1"
-            or not parser.should_keep_alive()
-            or parser.should_upgrade()
+        if self._direct is None or not (self.cycle is None or self.cycle.response_complete) or self.flow.write_paused:  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
+            return None
+        method = self._method = parser.get_method()
+        if not (
+            (method == b"POST" and length is not None and int(length) <= _DIRECT_MAX_BYTES)
+            or (method == b"GET" and length is None)
         ):
             return None
-        return self._direct.admits(parser.get_method(), self.url, self.headers)
+        if not parser.should_keep_alive() or not (self._is_plain or self._is_as_plain()):
+            return None
+        return self._direct.admits(method, self.url, self.headers)
 
-    def _has_short_body(self) -> bool:
-        """Whether it is a POST with one, or a GET with none."""
+    def _is_as_plain(self) -> bool:
+        """Whether what was said about the connection is what goes without saying, as some clients do say it."""
+        said = [(name, value.lower()) for name, value in self.headers if name in _OF_THE_CONNECTION]
         assert self.parser is not None
-        method, length = self.parser.get_method(), self._content_length
-        if method == b"POST":
-            return length is not None and int(length) <= _DIRECT_MAX_BYTES
-        return method == b"GET" and length is None and not self._is_chunked
+        return said == [(b"connection", b"keep-alive")] and self.parser.get_http_version() == "1.1"
 
     def _begin_cycle(self) -> None:
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -257,8 +253,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _begin_direct(self, owner: str, body: bytes) -> bool:
         assert self._direct is not None
-        assert self.parser is not None
-        if self.parser.get_method() == b"GET":
+        if self._method == b"GET":
             read = self._direct.read(self.url, owner)
             if read is not None:
                 self._write_direct(200, read, keep_alive=True)
