@@ -150,6 +150,7 @@ ODD: dict[str, list[Any]] = {
         "/v2/serverless/ID/tasks/tasks",
         "/v2/serverless/ID/tasks/one/tasks",
         "/v2/serverless/ID/workers/tasks",
+        "/v2/serverless/tasks/workers",
         "/v2/serverless/ID/workers/1/tasks",
         "/v2/serverless/ID/%74asks/one",
         "/v2/serverless/ID/tasks/%6fne",
