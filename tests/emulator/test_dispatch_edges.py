@@ -92,6 +92,26 @@ async def test_an_end_of_the_leases_leaves_a_task_on_its_way_busy(floor: Floor) 
     assert (floor.dispatcher.busy, floor.dispatcher.next_ms()) == (1, None)
 
 
+async def test_a_lease_that_ends_in_the_moment_of_the_answer_has_ended(floor: Floor) -> None:
+    worker = floor.worker()
+    await floor.submit("t")
+    worker.calls[0].ok()
+    floor.dispatcher.end_leases(floor.clock.ms + 3_600_000)
+    await settle()
+    assert floor.state("t") is TaskState.RETRY_WAIT
+
+
+async def test_a_server_that_ends_in_the_moment_of_the_leases_end_leaves_the_task_leased(tmp_path: Path) -> None:
+    floor = Floor(tmp_path)
+    floor.worker()
+    await floor.submit("t")
+    floor.dispatcher.end_leases(floor.clock.ms + 3_600_000)
+    await floor.dispatcher.close()
+    assert floor.state("t") is TaskState.LEASED
+    assert done(floor, ReturnTask) == []
+    await floor.close()
+
+
 async def test_the_worker_is_asked_on_the_port_of_the_task(floor: Floor) -> None:
     ports: list[int] = []
 

@@ -114,11 +114,21 @@ class Ended(msgspec.Struct, frozen=True):
     error: str | None
 
 
-class _Lease(msgspec.Struct, frozen=True):
-    """A task in a worker's hands: until when, and the way to end it before the worker does."""
+class _Lease(msgspec.Struct):
+    """A task in a worker's hands: until when, who waits for the worker, and whether to wait no longer."""
 
     deadline_ms: int
-    patience: asyncio.Timeout
+    waiting: "asyncio.Task[Any]"
+    is_over: bool = False
+
+    def end(self) -> None:
+        """Wait no longer, as asyncio.timeout would do it; that takes 3 % of all that a task takes."""
+        self.is_over = True
+        self.waiting.cancel()
+
+    def has_ended(self) -> bool:
+        """Whether a cancellation was this one, and no other came with it."""
+        return self.is_over and self.waiting.uncancel() == 0
 
 
 class Dispatcher:
@@ -185,7 +195,7 @@ class Dispatcher:
         for seq, lease in list(self._leases.items()):
             if lease.deadline_ms <= now_ms:
                 del self._leases[seq]
-                lease.patience.reschedule(asyncio.get_running_loop().time())
+                lease.end()
 
     async def close(self) -> None:
         """End what is under way; leased tasks stay leased in the store, whose recovery queues them again."""
@@ -280,12 +290,13 @@ class Dispatcher:
         )
 
     async def _call(self, task: ReadyTask, worker: ReadyWorker, deadline_ms: int) -> Ended | Returned:
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        lease = self._leases[task.seq] = _Lease(deadline_ms, waiting)
         try:
             payload = task.input if task.input is not None else self._store.task_input(task.seq)
             headers = forwarded_headers(task, self._endpoint_id)
-            async with asyncio.timeout(None) as patience:
-                self._leases[task.seq] = _Lease(deadline_ms, patience)
-                answer = await worker.caller.post(task.worker_port, task.process_uri, headers, payload)
+            answer = await worker.caller.post(task.worker_port, task.process_uri, headers, payload)
         except http1.AnswerTooLarge:
             return _failed(f"Worker {worker.id} answered with more than {OUTPUT_MAX_BYTES} bytes.")
         except http1.BadAnswer as error:
@@ -296,7 +307,9 @@ class Dispatcher:
             return Returned(reason, ours=True, wait_ms=STORE_RETRY_MS)
         except http1.Http1Error as error:
             return Returned(str(error))
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if not lease.has_ended():
+                raise
             return Returned(f"Worker {worker.id} gave no complete answer before its lease ended.")
         except Exception as error:
             # A fault of ours ends this task; it must not take the worker away from all others.
