@@ -195,10 +195,13 @@ class SqliteBatches(SqliteUpkeep):
         return self._put_delivery(webhook, auth_key, now_ms, task_seq=seq)
 
 
+_MOVES = (base.LeaseTask, base.FinishTask)
+
+
 def _by_kind(
     batch: Sequence[base.Command[Any]], run: Sequence[int], kinds: Sequence[type[Any]]
 ) -> Iterator[tuple[type[Any], list[int]]]:
-    moved = [command.seq for place in run if isinstance(command := batch[place], base.LeaseTask | base.FinishTask)]
+    moved = [command.seq for place in run if isinstance(command := batch[place], _MOVES)]
     if len(set(moved)) < len(moved):
         yield from ((type(batch[place]), [place]) for place in run)
         return
