@@ -7,6 +7,7 @@ import json
 import re
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from tests.emulator.harness import Bench, settle, submit_body
-from yottabench.emulator import guard
+from yottabench.emulator import direct_protocol, guard
 from yottabench.emulator.store.base import SubmitTask
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ class Line(asyncio.Transport):
         self.paused = False
 
 
-class Protocol(guard.GuardedProtocol):
+class Watched(guard.GuardedProtocol):
     """As it is; `broke_off` when what was sent is no HTTP from somewhere on."""
 
     broke_off = False
@@ -60,6 +61,10 @@ class Protocol(guard.GuardedProtocol):
     def send_400_response(self, msg: str) -> None:
         self.broke_off = True
         super().send_400_response(msg)
+
+
+class WatchedDirect(Watched, direct_protocol.DirectProtocol):
+    """The same with the direct way."""
 
 
 class Client:
@@ -78,7 +83,8 @@ class Client:
         self.state = state or ServerState()
         self.took = 0  # directly
         self._direct = bench.emulator.direct(guarded=True)
-        self.protocol = Protocol(config=config, server_state=self.state, app_state={}, direct=self if direct else None)
+        made = partial(WatchedDirect, direct=self) if direct else Watched
+        self.protocol = made(config=config, server_state=self.state, app_state={})
         self.line = Line()
         self.protocol.connection_made(self.line)
 
@@ -525,7 +531,7 @@ async def test_a_body_is_taken_directly_up_to_a_size(bench: Bench) -> None:
     endpoint_id = await bench.endpoint(workers=0)
     client = Client(bench, direct=True)
     frame = len(json.dumps(submit_body(input="")))
-    for size, took in ((guard._DIRECT_MAX_BYTES, 1), (guard._DIRECT_MAX_BYTES + 1, 1)):
+    for size, took in ((direct_protocol._BODY_MAX_BYTES, 1), (direct_protocol._BODY_MAX_BYTES + 1, 1)):
         await client.send(post(endpoint_id, submit_body(input="x" * (size - frame))))
         assert client.took == took
     assert [status for status, _ in answers(client.line.sent)] == [200] * 2

@@ -360,7 +360,7 @@ class Api:
         await submitting.commit
         return self.end_submit(submitting)
 
-    def begin_submit(self, endpoint: Endpoint, body: bytes) -> "Submitting":
+    def begin_submit(self, endpoint: Endpoint, body: bytes) -> Submitting:
         """Check a submit and give it to the writer. Raises ApiError."""
         submission = requests.read_submit(body, strict=self._on.settings.strict_validation)
         record = endpoint.record
@@ -390,7 +390,7 @@ class Api:
         )
         return Submitting(endpoint, command, self._on.writer.commit(command))
 
-    def end_submit(self, submitting: "Submitting") -> dict[str, str]:
+    def end_submit(self, submitting: Submitting) -> dict[str, str]:
         """The `data` of a submit whose commit is done. Raises ApiError, or what became of the commit."""
         submitted = submitting.commit.result()
         command = submitting.command

@@ -29,7 +29,7 @@ class DirectAnswers:
         self._is_plain = lru_cache(maxsize=_HOSTS)(is_plain)
 
     def admits(self, method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-        """See guard.Direct; gives the namespace of the key."""
+        """See direct_protocol.Direct; gives the namespace of the key."""
         if not (target.endswith(b"/tasks") if method == b"POST" else b"/tasks/" in target):
             return None
         key = b""
@@ -44,7 +44,7 @@ class DirectAnswers:
             return None
 
     def read(self, target: bytes, namespace: str) -> bytes | None:
-        """See guard.Direct."""
+        """See direct_protocol.Direct."""
         try:
             data = self._api.read_at_once(target.decode("latin-1"), namespace)
         except Exception:  # the application will meet the same, and say it
@@ -55,7 +55,7 @@ class DirectAnswers:
         return success(data)
 
     def begin(self, target: bytes, namespace: str, body: bytes, answer: Answer) -> "asyncio.Future[Submitted] | None":
-        """See guard.Direct: `answer` is called once the submit is durable, or cannot be."""
+        """See direct_protocol.Direct: `answer` is called once the submit is durable, or cannot be."""
         try:
             endpoint = self._api.submit_to(target.decode("latin-1"), namespace)
             if endpoint is None:

@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Any
 
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade
@@ -15,30 +15,8 @@ from yottabench.emulator.limits import BODY_DEADLINE_S, HEADER_DEADLINE_S, HEADE
 
 _SWEEP_S = 0.5
 _PIECE_MAX_BYTES = 64 * 1024
-_OF_THE_CONNECTION = frozenset([b"connection", b"expect", b"transfer-encoding", b"upgrade"])
-_DIRECT_MAX_BYTES = 64 * 1024  # of a body: one that comes in a few pieces, and is not waited for
-
-
-class Direct(Protocol):
-    """Answers some GETs and POSTs without ASGI."""
-
-    def admits(self, method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
-        """Whose request it is, when by its head it may be one of them; None leaves it to the application."""
-        ...
-
-    def read(self, target: bytes, owner: str) -> bytes | None:
-        """The answer to a GET, which is JSON and a success; None leaves it to the application."""
-        ...
-
-    def begin(
-        self, target: bytes, owner: str, body: bytes, answer: Callable[[int | None, bytes], None]
-    ) -> "asyncio.Future[Any] | None":
-        """Take up a POST, now whole, or leave it to the application (None).
-
-        Ends with the future that it gives: `answer` is called once, with the status and a body that is JSON, or with
-        None when there is nothing to say.
-        """
-        ...
+# Headers about how the request is sent, or what is to become of the connection.
+OF_THE_CONNECTION = frozenset([b"connection", b"expect", b"transfer-encoding", b"upgrade"])
 
 
 class Tunnel:
@@ -67,60 +45,19 @@ class Tunnel:
         self._protocol.transport.abort()
 
 
-class _DirectCycle:
-    """What uvicorn looks at of a request that is being answered, for those that are answered without ASGI."""
-
-    __slots__ = ("answered", "disconnected", "keep_alive", "message_event", "response_complete")
-
-    def __init__(self) -> None:
-        self.message_event = asyncio.Event()  # nobody waits for it
-
-    def begin(self, answered: "asyncio.Future[Any]") -> None:
-        self.answered = answered
-        self.disconnected = False
-        self.keep_alive = True
-        self.response_complete = False
-
-
-class _CommonLines:
-    """The header lines that all direct answers have, made anew only with the Date."""
-
-    def __init__(self) -> None:
-        self._of: object = None
-        self._lines = b""
-
-    def __call__(self, defaults: list[tuple[bytes, bytes]]) -> bytes:
-        if defaults is not self._of:
-            self._of = defaults
-            self._lines = b"".join(b"%b: %b\r\n" % line for line in defaults) + b"content-type: application/json\r\n"
-        return self._lines
-
-
-_common_lines = _CommonLines()
-
-
 class GuardedProtocol(HttpToolsProtocol):
     """One connection. `deadline_s` is the loop time at which what is under way must have arrived; None: nothing is.
 
-    `idle_until_s` is when it is closed if no request comes; None: one is under way. `direct` is asked before the
-    application.
+    `idle_until_s` is when it is closed if no request comes; None: one is under way.
     """
 
     deadline_s: float | None = None
     idle_until_s: float | None = None
     _header_bytes = 0
     _content_length: bytes | None = None
-    _is_plain = True  # nothing was said about the connection or the form of the body
-    _method = b""
-    _direct_owner: str | None = None  # of a request that `direct` may take
-    _direct_body = b""
-    _direct_cycle: _DirectCycle | None = None
+    _is_plain = True  # its head says nothing of OF_THE_CONNECTION
     _behind_upgrade: asyncio.StreamReader | None = None  # what follows a request that asked for another protocol
     _tunnel: Tunnel | None = None
-
-    def __init__(self, *args: Any, direct: Direct | None = None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._direct = direct
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- as uvicorn's own
         super().connection_made(transport)
@@ -181,7 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
         name = name.lower()
         if name == b"content-length":
             self._content_length = value
-        elif name in _OF_THE_CONNECTION:
+        elif name in OF_THE_CONNECTION:
             self._is_plain = False
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
@@ -189,34 +126,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.deadline_s = self.loop.time() + BODY_DEADLINE_S
-        owner = self._direct_owner = self._owner_if_direct()
-        if owner is None:
-            self._begin_cycle()
-        else:
-            self._direct_body = b""
-
-    def _owner_if_direct(self) -> str | None:
-        parser, length = self.parser, self._content_length
-        assert parser is not None
-        if self._direct is None or not (self.cycle is None or self.cycle.response_complete) or self.flow.write_paused:  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
-            return None
-        method = self._method = parser.get_method()
-        if not (
-            (method == b"POST" and length is not None and int(length) <= _DIRECT_MAX_BYTES)
-            or (method == b"GET" and length is None)
-        ):
-            return None
-        if not parser.should_keep_alive() or not (self._is_plain or self._is_as_plain()):
-            return None
-        return self._direct.admits(method, self.url, self.headers)
-
-    def _is_as_plain(self) -> bool:
-        """Whether what was said about the connection is what goes without saying, as some clients do say it."""
-        said = [(name, value.lower()) for name, value in self.headers if name in _OF_THE_CONNECTION]
-        assert self.parser is not None
-        return said == [(b"connection", b"keep-alive")] and self.parser.get_http_version() == "1.1"
+        self._begin_cycle()
 
     def _begin_cycle(self) -> None:
+        """Give the request to the application, now that its head is there."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()  # makes a scope, and forgets what has come in
         self.url, self.headers, self.expect_100_continue = url, headers, expects
@@ -234,60 +147,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if asks_for_another:
             self.cycle.keep_alive = False  # what follows is not read as HTTP, whatever the answer is
 
-    def on_body(self, body: bytes) -> None:
-        if self._direct_owner is None:
-            super().on_body(body)
-        else:
-            self._direct_body += body
-
     def on_message_complete(self) -> None:
         self.deadline_s = None
-        if self._direct_owner is not None:
-            owner, body = self._direct_owner, self._direct_body
-            self._direct_owner, self._direct_body = None, b""
-            if self._begin_direct(owner, body):
-                return
-            self._begin_cycle()
-            self.cycle.body += body
         super().on_message_complete()
-
-    def _begin_direct(self, owner: str, body: bytes) -> bool:
-        assert self._direct is not None
-        if self._method == b"GET":
-            read = self._direct.read(self.url, owner)
-            if read is not None:
-                self._write_direct(200, read, keep_alive=True)
-            return read is not None
-        answered = self._direct.begin(self.url, owner, body, self._answer_direct)
-        if answered is None:
-            return False
-        cycle = self._direct_cycle = self._direct_cycle or _DirectCycle()
-        cycle.begin(answered)
-        self.cycle = cycle  # pyright: ignore[reportAttributeAccessIssue] -- it has what is looked at
-        self.tasks.add(answered)  # pyright: ignore[reportArgumentType] -- waited for when the server ends, as its tasks are
-        return True
-
-    def _answer_direct(self, status: int | None, body: bytes) -> None:
-        cycle = self._direct_cycle
-        assert cycle is not None
-        self.tasks.discard(cycle.answered)  # pyright: ignore[reportArgumentType] -- as above
-        if cycle.disconnected or self.transport.is_closing():
-            return
-        cycle.response_complete = True
-        if status is None:
-            self.transport.abort()
-        else:
-            self._write_direct(status, body, keep_alive=cycle.keep_alive)
-
-    def _write_direct(self, status: int, body: bytes, *, keep_alive: bool) -> None:
-        common = _common_lines(self.server_state.default_headers)
-        connection = b"" if keep_alive else b"connection: close\r\n"
-        self.transport.write(
-            b"%b%bcontent-length: %d\r\n%b\r\n%b" % (STATUS_LINE[status], common, len(body), connection, body)
-        )
-        if not keep_alive:
-            self.transport.close()
-        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

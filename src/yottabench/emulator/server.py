@@ -25,12 +25,13 @@ from yottabench.emulator.control.seeds import SeedError, plant
 from yottabench.emulator.control.state import State
 from yottabench.emulator.control.surface import Control, Parts
 from yottabench.emulator.direct import DirectAnswers
+from yottabench.emulator.direct_protocol import DirectProtocol
 from yottabench.emulator.dispatch import Dispatcher
 from yottabench.emulator.drivers.choice import DriverError, make_drivers
 from yottabench.emulator.drivers.sim import SimDriver
 from yottabench.emulator.faults import Faults
 from yottabench.emulator.gateway import FAULT_OPERATION, Gateway
-from yottabench.emulator.guard import GuardedProtocol, sweep
+from yottabench.emulator.guard import sweep
 from yottabench.emulator.hosts import Application, HostCheck, LocalNames
 from yottabench.emulator.limits import LOG_BYTES_PER_WORKER
 from yottabench.emulator.listening import Server
@@ -229,7 +230,7 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
         config = uvicorn.Config(
             application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
             interface="asgi3",  # not guessed: the outer application is a plain function that gives a coroutine
-            http=partial(GuardedProtocol, direct=emulator.direct(guarded=is_local)),  # pyright: ignore[reportArgumentType] -- it is only called
+            http=partial(DirectProtocol, direct=emulator.direct(guarded=is_local)),  # pyright: ignore[reportArgumentType] -- it is only called
             ws="none",
             lifespan="off",
             log_config=None,
