@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from tests.emulator.harness import Bench, settle, submit_body
 from yottabench.emulator import direct_protocol, guard
+from yottabench.emulator.limits import BODY_DEADLINE_S
 from yottabench.emulator.store.base import SubmitTask
 
 pytestmark = pytest.mark.anyio
@@ -461,10 +462,12 @@ async def test_direct_answers_are_counted_as_others_are(bench: Bench) -> None:
         post(endpoint_id, submit_body(taskId="a")),
         post(endpoint_id, submit_body(taskId="a", workerPort=1)),
         get(endpoint_id, "a"),
+        post(endpoint_id, submit_body(taskId="b")),
+        post(endpoint_id, submit_body(taskId="c")),
     )
-    assert client.took == 3
-    assert bench.emulator._wire.answers == {200: 2, 400: 1}
-    assert client.state.total_requests == 3
+    assert client.took == 5
+    assert bench.emulator._wire.answers == {200: 4, 400: 1}
+    assert client.state.total_requests == 5
 
 
 async def test_a_request_may_come_in_any_pieces(bench: Bench) -> None:
@@ -498,15 +501,44 @@ async def test_a_read_with_a_body_goes_the_long_way(bench: Bench) -> None:
     assert (client.took, len(answers(client.line.sent))) == (0, 1)
 
 
-async def test_the_date_is_that_of_the_answer(bench: Bench) -> None:
+async def test_the_headers_of_the_server_are_those_of_the_moment(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    for direct in (True, False):
+        client = Client(bench, direct=direct)
+        heads: list[bytes] = []
+        for date in (b"Mon, 30 Nov 2026 21:00:00 GMT", b"Mon, 30 Nov 2026 21:00:01 GMT"):
+            client.state.default_headers = [(b"date", date), (b"server", b"x")]
+            for _ in range(2):
+                client.line.sent = b""
+                heads.append((await client.send(get(endpoint_id, "count"))).partition(b"\r\n\r\n")[0])
+        assert heads == [
+            b"HTTP/1.1 200 OK\r\ndate: Mon, 30 Nov 2026 21:00:0%d GMT\r\nserver: x\r\n"
+            b"content-type: application/json\r\ncontent-length: 58" % second
+            for second in (0, 0, 1, 1)
+        ]
+
+
+async def test_nothing_is_said_on_a_connection_that_is_being_closed(bench: Bench) -> None:
     endpoint_id = await bench.endpoint(workers=0)
     client = Client(bench, direct=True)
-    for date in (b"Mon, 30 Nov 2026 21:00:00 GMT", b"Mon, 30 Nov 2026 21:00:01 GMT"):
-        client.state.default_headers = [(b"date", date)]
-        for _ in range(2):
-            await client.send(post(endpoint_id))
-    dates = re.findall(rb"date: .* (\S+) GMT\r\n", client.line.sent)
-    assert dates == [b"21:00:00", b"21:00:00", b"21:00:01", b"21:00:01"]
+    bench.writer.held = True
+    await client.send(post(endpoint_id) + b"no http\r\n\r\n")
+    assert (client.took, client.line.ended) == (1, "closed")
+    bench.writer.let_go()
+    await settle()
+    assert (client.line.sent, client.state.total_requests, len(client.state.tasks)) == (b"", 0, 0)
+
+
+async def test_a_body_that_does_not_come_is_given_up(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(post(endpoint_id)[:-1])
+    now_s = asyncio.get_running_loop().time()
+    guard.close_late(client.state.connections, now_s + BODY_DEADLINE_S - 1)
+    assert not client.line.ended
+    guard.close_late(client.state.connections, now_s + BODY_DEADLINE_S + 1)
+    assert client.line.ended == "closed"
+    assert [status for status, _ in answers(client.line.sent)] == [408]
 
 
 async def test_an_armed_fault_and_a_client_that_does_not_read_take_the_long_way(bench: Bench) -> None:

@@ -74,8 +74,8 @@ class DirectProtocol(GuardedProtocol):
     _body = b""
     _direct_cycle: _DirectCycle | None = None
 
-    def __init__(self, *args: Any, direct: Direct, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, *, direct: Direct, **options: Any) -> None:
+        super().__init__(**options)
         self._direct = direct
 
     def on_headers_complete(self) -> None:
