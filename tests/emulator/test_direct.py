@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from tests.emulator.harness import Bench, settle, submit_body
 from yottabench.emulator import direct_protocol, guard
+from yottabench.emulator.known_heads import KnownHeads, KnownRequest
 from yottabench.emulator.limits import BODY_DEADLINE_S
 from yottabench.emulator.store.base import SubmitTask
 
@@ -68,10 +69,23 @@ class WatchedDirect(Watched, direct_protocol.DirectProtocol):
     """The same with the direct way."""
 
 
+class Heads(KnownHeads):
+    """As they are, counting what they spared the parser."""
+
+    found = 0
+
+    def find(self, data: bytes) -> KnownRequest | None:
+        known = super().find(data)
+        self.found += known is not None
+        return known
+
+
 class Client:
     """One connection to the emulator of a bench, with or without the direct way."""
 
-    def __init__(self, bench: Bench, *, direct: bool, state: ServerState | None = None) -> None:
+    def __init__(
+        self, bench: Bench, *, direct: bool, state: ServerState | None = None, heads: Heads | None = None
+    ) -> None:
         config = uvicorn.Config(
             bench.emulator.guarded(),
             interface="asgi3",
@@ -84,7 +98,8 @@ class Client:
         self.state = state or ServerState()
         self.took = 0  # directly
         self._direct = bench.emulator.direct(guarded=True)
-        made = partial(WatchedDirect, direct=self) if direct else Watched
+        self.heads = heads or Heads()
+        made = partial(WatchedDirect, direct=self, heads=self.heads) if direct else Watched
         self.protocol = made(config=config, server_state=self.state, app_state={})
         self.line = Line()
         self.protocol.connection_made(self.line)
@@ -265,12 +280,17 @@ async def _kept(bench: Bench, endpoint_id: str) -> list[tuple[str, Any]]:
     return [("MADE" if len(each["taskId"]) == 32 else each["taskId"], each["input"]) for each in whole]
 
 
-async def _play(bench: Bench, sent: Sequence[bytes], cuts: Sequence[int] | None, pauses: Sequence[bool]) -> int:
-    """Send the same with and without the direct way and compare; how many went it. `cuts` None: between requests."""
+async def _play(
+    bench: Bench, sent: Sequence[bytes], cuts: Sequence[int] | None, pauses: Sequence[bool]
+) -> tuple[int, int]:
+    """Send the same with and without the direct way and compare. `cuts` None: between requests.
+
+    How many went it, and of how many the head was known.
+    """
     told: list[tuple[bytes, str]] = []
     broke_off: list[bool] = []
     kept: list[list[tuple[str, Any]]] = []
-    took: list[int] = []
+    took: list[tuple[int, int]] = []
     for direct in (True, False):
         endpoint_id = await bench.endpoint(workers=0)
         client = Client(bench, direct=direct)
@@ -280,7 +300,7 @@ async def _play(bench: Bench, sent: Sequence[bytes], cuts: Sequence[int] | None,
             if pause:
                 await settle()
         await settle()
-        took.append(client.took)
+        took.append((client.took, client.heads.found))
         told.append(_told(client, endpoint_id))
         broke_off.append(client.protocol.broke_off)
         client.leave()
@@ -310,13 +330,15 @@ SETTINGS: list[dict[str, Any]] = [{}, {"error_style": "envelope200", "strict_val
 def test_whatever_is_sent_it_is_answered_and_kept_as_the_application_would(
     chosen: dict[str, Any], tmp_path: Path
 ) -> None:
-    took: list[int] = []
+    took: list[tuple[int, int]] = []
     with asyncio.Runner() as runner:
         bench = runner.run(_bench(tmp_path, **chosen))
 
         @settings(max_examples=300)
         @given(
-            st.lists(requests(), min_size=1, max_size=4),
+            st.lists(requests(), min_size=1, max_size=3).flatmap(
+                lambda some: st.lists(st.sampled_from(some), min_size=1, max_size=6)
+            ),
             st.one_of(st.none(), st.lists(st.integers(0, 2_000), max_size=3)),
             st.lists(st.booleans(), min_size=4, max_size=4),
         )
@@ -325,7 +347,8 @@ def test_whatever_is_sent_it_is_answered_and_kept_as_the_application_would(
 
         check()
         runner.run(bench.close())
-    assert {0, 1, 2} <= set(took)
+    assert {0, 1, 2} <= {directly for directly, _ in took}
+    assert {0, 1} <= {known for _, known in took}
 
 
 async def _bench(folder: Path, **chosen: Any) -> Bench:
@@ -341,7 +364,81 @@ async def test_one_odd_thing_about_a_request_is_met_as_the_application_would(
     for odd in ODD[name]:
         for reads in (None, "one"):
             sent = (request(), request(reads, **{name: odd}), request(task_id="two"))
-            assert await _play(bench, sent, None, (True,)) >= 1
+            assert (await _play(bench, sent, None, (True,)))[0] >= 1
+
+
+# ---- heads that are known
+
+
+async def test_a_head_that_one_connection_sent_is_known_on_all(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    first = Client(bench, direct=True)
+    await first.send(post(endpoint_id, submit_body(taskId="a")), get(endpoint_id, "a"))
+    assert first.heads.found == 0
+    second = Client(bench, direct=True, heads=first.heads)
+    await second.send(post(endpoint_id, submit_body(taskId="b")), get(endpoint_id, "b"), get(endpoint_id, "count"))
+    assert first.heads.found == 3
+    assert [envelope["code"] for _, envelope in answers(second.line.sent)] == [10000] * 3
+    assert answers(second.line.sent)[1][1]["data"]["taskId"] == "b"
+    assert second.protocol.deadline_s is None
+    assert second.protocol.idle_until_s is not None
+
+
+async def test_a_request_within_the_body_of_another_is_body(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    inner = post(endpoint_id, submit_body(taskId="a"))
+    await client.send(inner)
+    outer = f"POST /v2/serverless/{endpoint_id}/tasks HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: me\r\n"
+    await client.send(f"{outer}Content-Length: {len(inner)}\r\n\r\n".encode(), inner)
+    assert client.heads.found == 0
+    assert [envelope["code"] for _, envelope in answers(client.line.sent)] == [10000, 10001]
+
+
+@pytest.mark.parametrize(
+    ("before", "found"),
+    [
+        ([], 1),
+        ([b"\r\n"], 0),  # allowed before a request; and who knows what follows half of it
+        ([b"\r"], 0),
+        ([b"GET /v2/serverless HTTP/1.1\r\nX-Api-Key: me\r\nHost: localhost\r\n\r\n"], 0),  # not a direct one
+        ([b"POST", b" /x HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: me\r\nContent-Length: 0\r\n\r\n"], 0),
+    ],
+)
+async def test_after_anything_else_the_parser_reads_the_next_one(bench: Bench, before: list[bytes], found: int) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(get(endpoint_id, "count"), *before, get(endpoint_id, "count"))
+    assert client.heads.found == found
+    await client.send(get(endpoint_id, "count"))
+    assert client.heads.found == found + 1
+    assert answers(client.line.sent)[-1][0] == 200
+
+
+async def test_a_known_request_that_nothing_takes_goes_the_long_way(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(get(endpoint_id, "count"), get(endpoint_id, "nobody"), get(endpoint_id, "count"))
+    assert client.heads.found == 2
+    assert client.took == 2
+    assert [envelope["code"] for _, envelope in answers(client.line.sent)] == [10000, 24011, 10000]
+
+
+async def test_a_known_request_behind_one_under_way_waits_for_it(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(get(endpoint_id, "count"))
+    bench.writer.held = True
+    await client.send(post(endpoint_id, submit_body(taskId="a")), get(endpoint_id, "count"))
+    assert len(answers(client.line.sent)) == 1
+    bench.writer.let_go()
+    await settle()
+    assert client.heads.found == 0
+    assert [envelope["data"] for _, envelope in answers(client.line.sent)] == [
+        {"processing": 0},
+        {"taskId": "a"},
+        {"processing": 1},
+    ]
 
 
 # ---- on its way

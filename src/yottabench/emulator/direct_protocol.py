@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from yottabench.emulator.guard import OF_THE_CONNECTION, GuardedProtocol
+from yottabench.emulator.known_heads import KnownHeads
 from yottabench.emulator.limits import BODY_DEADLINE_S
 
 _BODY_MAX_BYTES = 64 * 1024  # of a request that is answered directly: it is held here, in the pieces that come in
@@ -67,16 +68,46 @@ _common_lines = _CommonLines()
 
 
 class DirectProtocol(GuardedProtocol):
-    """As it is, but for requests that `direct` takes: whole and plain ones, with nothing before them under way."""
+    """As it is, but for requests that `direct` takes: whole and plain ones, with nothing before them under way.
+
+    `heads` spares the parser what it has read before; one for all connections.
+    """
 
     _method = b""
     _owner: str | None = None  # of a request that `direct` may take
     _body = b""
     _direct_cycle: _DirectCycle | None = None
+    _is_between = True  # the next byte is the first of a request
+    _is_begun = False  # a request is
 
-    def __init__(self, *, direct: Direct, **options: Any) -> None:
+    def __init__(self, *, direct: Direct, heads: KnownHeads, **options: Any) -> None:
         super().__init__(**options)
         self._direct = direct
+        self._heads = heads
+        self._ended: list[tuple[str | None, int]] = []  # requests in this piece: the owner, the length of the body
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_between and self._is_free() and not self.transport.is_closing() and self._takes_known(data):
+            return
+        begins = not self._is_begun
+        self._ended.clear()
+        super().data_received(data)
+        self._is_between = begins and not self._is_begun and len(self._ended) == 1 and self._notes(data)
+
+    def _takes_known(self, data: bytes) -> bool:
+        known = self._heads.find(data)
+        if known is None:
+            return False
+        self.deadline_s = self.idle_until_s = None
+        return self._begin_direct(known.method, known.target, known.owner, known.body)
+
+    def _notes(self, data: bytes) -> bool:
+        ((owner, body_bytes),) = self._ended
+        return owner is not None and self._heads.note(data, owner, body_bytes)
+
+    def on_message_begin(self) -> None:
+        self._is_begun = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         owner = self._owner = self._owner_if_direct()
@@ -85,10 +116,14 @@ class DirectProtocol(GuardedProtocol):
         else:
             self.deadline_s = self.loop.time() + BODY_DEADLINE_S
 
+    def _is_free(self) -> bool:
+        cycle = self.cycle
+        return (cycle is None or cycle.response_complete) and not self.flow.write_paused  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
+
     def _owner_if_direct(self) -> str | None:
         parser, length = self.parser, self._content_length
         assert parser is not None
-        if not (self.cycle is None or self.cycle.response_complete) or self.flow.write_paused:  # pyright: ignore[reportUnnecessaryComparison] -- it is None before the first request
+        if not self._is_free():
             return None
         method = self._method = parser.get_method()
         if not (
@@ -113,23 +148,25 @@ class DirectProtocol(GuardedProtocol):
             self._body += body
 
     def on_message_complete(self) -> None:
-        if self._owner is not None:
+        owner, body = self._owner, self._body
+        self._owner, self._body = None, b""
+        self._is_begun = False
+        self._ended.append((owner, len(body)))
+        if owner is not None:
             self.deadline_s = None
-            owner, body = self._owner, self._body
-            self._owner, self._body = None, b""
-            if self._begin_direct(owner, body):
+            if self._begin_direct(self._method, self.url, owner, body):
                 return
             self._begin_cycle()
             self.cycle.body += body
         super().on_message_complete()
 
-    def _begin_direct(self, owner: str, body: bytes) -> bool:
-        if self._method == b"GET":
-            read = self._direct.read(self.url, owner)
+    def _begin_direct(self, method: bytes, target: bytes, owner: str, body: bytes) -> bool:
+        if method == b"GET":
+            read = self._direct.read(target, owner)
             if read is not None:
                 self._write_direct(200, read, keep_alive=True)
             return read is not None
-        answered = self._direct.begin(self.url, owner, body, self._answer_direct)
+        answered = self._direct.begin(target, owner, body, self._answer_direct)
         if answered is None:
             return False
         cycle = self._direct_cycle = self._direct_cycle or _DirectCycle()

@@ -33,6 +33,7 @@ from yottabench.emulator.faults import Faults
 from yottabench.emulator.gateway import FAULT_OPERATION, Gateway
 from yottabench.emulator.guard import sweep
 from yottabench.emulator.hosts import Application, HostCheck, LocalNames
+from yottabench.emulator.known_heads import KnownHeads
 from yottabench.emulator.limits import LOG_BYTES_PER_WORKER
 from yottabench.emulator.listening import Server
 from yottabench.emulator.logs import LogStore
@@ -230,7 +231,7 @@ async def serve(settings: Settings, announce: Callable[[str], None], *, end_with
         config = uvicorn.Config(
             application,  # pyright: ignore[reportArgumentType] -- its ASGI types are mappings, ours too
             interface="asgi3",  # not guessed: the outer application is a plain function that gives a coroutine
-            http=partial(DirectProtocol, direct=emulator.direct(guarded=is_local)),  # pyright: ignore[reportArgumentType] -- it is only called
+            http=partial(DirectProtocol, direct=emulator.direct(guarded=is_local), heads=KnownHeads()),  # pyright: ignore[reportArgumentType] -- it is only called
             ws="none",
             lifespan="off",
             log_config=None,

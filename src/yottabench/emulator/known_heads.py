@@ -1,0 +1,54 @@
+"""Heads of requests that were read before: what comes again, byte for byte, need not be read by the parser again."""
+
+import re
+
+import msgspec
+
+# Clients send the same head again and again, but for the target of a GET and the length of a body.
+_HEADS = 1024
+_HEAD_MAX_BYTES = 2048
+# Nothing that a parser would refuse, or find more in than is there.
+_PLAIN_TARGET = re.compile(rb"/[\w/-]*")
+
+
+class KnownRequest(msgspec.Struct, frozen=True, gc=False):
+    """A whole request whose head, but for its target, was read before."""
+
+    method: bytes
+    target: bytes
+    owner: str
+    body: bytes
+
+
+class KnownHeads:
+    """Heads, but for their targets, of requests that were answered directly, and whose requests they are."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[str, int]] = {}  # the owner, and how many bytes the body has
+
+    def find(self, data: bytes) -> KnownRequest | None:
+        """The request that `data` is, from its first byte to its last; None when that must be found out."""
+        method, target, rest, body = _parts(data)
+        known = self._known.get(method + rest)
+        if known is None or len(body) != known[1] or not _PLAIN_TARGET.fullmatch(target):
+            return None
+        return KnownRequest(method, target, known[0], body)
+
+    def note(self, data: bytes, owner: str, body_bytes: int) -> bool:
+        """The parser read one request of `owner`, with so long a body, from `data`: True when it was all of `data`."""
+        method, _, rest, body = _parts(data)
+        if len(body) != body_bytes:
+            return False
+        if len(rest) <= _HEAD_MAX_BYTES:
+            self._known[method + rest] = owner, body_bytes
+            if len(self._known) > _HEADS:
+                del self._known[next(iter(self._known))]
+        return True
+
+
+def _parts(data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Method, target, the rest of the head, body."""
+    after_method = data.find(b" ")
+    after_target = data.find(b" ", after_method + 1)
+    head = data.find(b"\r\n\r\n", after_target) + 4
+    return data[:after_method], data[after_method + 1 : after_target], data[after_target:head], data[head:]
