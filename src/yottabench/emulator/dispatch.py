@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
@@ -90,7 +90,7 @@ class WorkerCaller(Protocol):
         """What `workerUrl` shows for a task sent to this port."""
         ...
 
-    async def post(self, port: int, target: str, headers: bytes, body: bytes) -> http1.Answer:
+    def post(self, port: int, target: str, headers: bytes, body: bytes) -> Awaitable[http1.Answer]:
         """Send a task; raises http1.Http1Error."""
         ...
 
@@ -277,8 +277,8 @@ class Dispatcher:
         else:
             await self._return(task, worker, end)
 
-    async def _lease(self, task: ReadyTask, worker: ReadyWorker, deadline_ms: int) -> Moved:
-        return await self._writer.commit(
+    def _lease(self, task: ReadyTask, worker: ReadyWorker, deadline_ms: int) -> Awaitable[Moved]:
+        return self._writer.commit(
             base.LeaseTask(
                 seq=task.seq,
                 fence=task.fence,

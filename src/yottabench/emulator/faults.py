@@ -233,10 +233,10 @@ class FaultyCaller:
         """See WorkerCaller.url."""
         return self._caller.url(port)
 
-    async def post(self, port: int, target: str, headers: bytes, body: bytes) -> http1.Answer:
+    def post(self, port: int, target: str, headers: bytes, body: bytes) -> Awaitable[http1.Answer]:
         """See WorkerCaller.post."""
         if not self._faults.armed:
-            return await self._caller.post(port, target, headers, body)
-        return await self._faults.call(
+            return self._caller.post(port, target, headers, body)
+        return self._faults.call(
             self._ids, self._namespace, self._timeout_s, lambda: self._caller.post(port, target, headers, body)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,8 @@ from typing import TypeVar, cast
 
 import msgspec
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from yottabench.emulator.known_heads import KnownAnswers
 
 _T = TypeVar("_T")
 
@@ -21,6 +24,10 @@ _CHUNK_FRAMING_BYTES = 64
 # Node and uvicorn close an idle connection after 5 s; giving it up first avoids the race of sending into a closing one.
 IDLE_TIMEOUT_S = 4.0
 _OUT_OF_RESOURCES = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+
+
+_BREAKS_LINE = re.compile(rb"[ \r\n]")
+_known_answers = KnownAnswers()
 
 
 class Http1Error(Exception):
@@ -83,6 +90,7 @@ class _Connection(asyncio.Protocol):
         "_content_length",
         "_head",
         "_headers",
+        "_is_between",
         "_loop",
         "_max_body_bytes",
         "_parser",
@@ -106,6 +114,7 @@ class _Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self._waiter: asyncio.Future[Answer] | None = None
         self._served = 0
+        self._is_between = True  # the parser has seen whole answers, and no byte after them
         self.reusable = True
         self.idle_since_s = 0.0
         self._begin(0, head=False)
@@ -177,7 +186,19 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._complete or self._waiter is None:
             self.drop()
-            return
+        elif not (self._is_between and self._takes_known(data)):
+            self._parse(data)
+
+    def _takes_known(self, data: bytes) -> bool:
+        known = None if self._head else _known_answers.find(data)
+        if known is None or len(known.body) > self._max_body_bytes:
+            return False
+        self._raw_bytes = len(data)
+        self._answer(known.status, known.headers, known.body)
+        return True
+
+    def _parse(self, data: bytes) -> None:
+        begins = not self._raw_bytes
         self._raw_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -189,6 +210,13 @@ class _Connection(asyncio.Protocol):
             framing_bytes = self._raw_bytes - self._body_bytes - self._chunks * _CHUNK_FRAMING_BYTES
             if framing_bytes > HEADER_MAX_BYTES:
                 self._fail(BadAnswer(f"{self._peer} sent more than {HEADER_MAX_BYTES} bytes of headers."))
+            self._is_between = begins and self._notes(data)
+
+    def _notes(self, data: bytes) -> bool:
+        """Whether `data` was one answer and nothing else; then its head is known from now on."""
+        if not (self._complete and self.reusable) or self._content_length is None:
+            return False
+        return _known_answers.note(data, self._parser.get_status_code(), self._headers, self._body_bytes)
 
     def eof_received(self) -> None:
         self.reusable = False
@@ -263,11 +291,14 @@ class _Connection(asyncio.Protocol):
     # How an exchange ends.
 
     def _finish(self) -> None:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._answer(self._parser.get_status_code(), self._headers, body)
+
+    def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self._complete = True
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            waiter.set_result(Answer(self._parser.get_status_code(), self._headers, body))
+            waiter.set_result(Answer(status, headers, body))
 
     def _fail(self, error: Http1Error) -> None:
         waiter = self._waiter
@@ -357,9 +388,10 @@ class Http1Pool:
         `timeout_s` counts from the moment the request is written; connecting has its own. Raises the errors of this
         module, and ValueError for a target or headers that would break the framing. Cancelling closes the connection.
         """
-        if not target or b" " in target or b"\r" in target or b"\n" in target:
+        # Not `in`: for bytes that makes an exception each time, and throws it away.
+        if not target or _BREAKS_LINE.search(target):
             raise ValueError("The request target must not be empty or hold a space or a line end.")
-        if headers and (headers[-2:] != b"\r\n" or b"\r\n\r\n" in headers):
+        if headers and (headers[-2:] != b"\r\n" or headers.find(b"\r\n\r\n") >= 0):
             raise ValueError("Each header line must end with CRLF, and none may be empty.")
         length = b"" if not body and method in {b"GET", b"HEAD"} else b"Content-Length: %d\r\n" % len(body)
         wire = b"".join((method, b" ", target, self._after_target, headers, length, b"\r\n", body))

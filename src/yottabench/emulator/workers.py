@@ -37,13 +37,13 @@ class HttpCaller:
         host, real_port = self._running.address(port)
         return f"http{'s' if self._tls else ''}://{host}:{real_port}"
 
-    async def post(self, port: int, target: str, headers: bytes, body: bytes) -> http1.Answer:
+    def post(self, port: int, target: str, headers: bytes, body: bytes) -> Awaitable[http1.Answer]:
         """See WorkerCaller.post."""
         address = self._running.address(port)
         pool = self._pools.get(address)
         if pool is None:
             pool = self._pools[address] = http1.Http1Pool(*address, tls=self._tls, max_idle=self._concurrency)
-        return await pool.request(
+        return pool.request(
             b"POST",
             target.encode("ascii"),
             headers,

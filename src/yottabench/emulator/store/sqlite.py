@@ -231,7 +231,7 @@ class SqliteStore(SqliteBatches):
                 " WHERE seq = ?",
                 (command.error, command.now_ms, command.now_ms, seq),
             )
-            self._move_count(command.endpoint_id, seq, TaskState(state), TaskState.FAILED)
+            self._moved([(command.endpoint_id, seq)], TaskState(state), TaskState.FAILED)
             delivery = self._put_task_delivery(seq, webhook, command.now_ms)
             if delivery is not None:
                 deliveries.append(delivery)

@@ -4,7 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,6 +15,10 @@ from yottabench.emulator.store.sqlite_upkeep import SqliteUpkeep
 
 T = TypeVar("T")
 
+# None, bytes and enumerations are slow to bind: sqlite3 looks for adapters of theirs, and an exception is made for each
+# that is not there. So what most tasks do has statements without the columns that stay empty, and what is kept as it
+# came in is bound as a bytearray.
+#
 # Rows per statement: each statement costs a turn with Python's lock, which the event loop wants at the same time. Up to
 # 32 rows are one statement, whatever their number; longer ones would cost memory for each further number.
 _ROWS = (64, *range(32, 0, -1))
@@ -24,23 +28,40 @@ _INSERT_TASKS = {
     + " ON CONFLICT (endpoint_id, task_id) DO NOTHING"
     for rows in _ROWS
 }
+_INSERT_BARE_TASKS = {
+    rows: "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, created_ms, updated_ms) VALUES"
+    + ", ".join(["(?, ?, ?, 0, 0, 0, ?, ?)"] * rows)
+    + " ON CONFLICT (endpoint_id, task_id) DO NOTHING"
+    for rows in _ROWS
+}
 _INSERT_INPUTS = {
     rows: "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES"
     + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    for rows in _ROWS
+}
+_INSERT_BARE_INPUTS = {
+    rows: "INSERT INTO task_input (seq, worker_port, process_uri, input) VALUES" + ", ".join(["(?, ?, ?, ?)"] * rows)
     for rows in _ROWS
 }
 _LEASE = {
     rows: "UPDATE task SET state = 1, fence = fence + 1, worker_id = v.column3, worker_url = v.column4,"  # noqa: S608 -- constants only
     " deadline_ms = v.column5, leased_ms = v.column6, updated_ms = v.column6 FROM (VALUES"
     + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    + ") v WHERE seq = v.column1 AND state = 0 AND fence = v.column2 RETURNING seq, endpoint_id"
+    + ") v WHERE seq = v.column1 AND state = 0 AND fence = v.column2 RETURNING endpoint_id, seq"
     for rows in _ROWS
 }
 _FINISH = {
     rows: "UPDATE task SET state = v.column3, error = v.column4, deadline_ms = NULL, ended_ms = v.column5,"  # noqa: S608 -- constants only
     " updated_ms = v.column5 FROM (VALUES"
     + ", ".join(["(?, ?, ?, ?, ?)"] * rows)
-    + ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING seq, endpoint_id, webhook"
+    + ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook"
+    for rows in _ROWS
+}
+_SUCCEED = {
+    rows: "UPDATE task SET state = 3, error = NULL, deadline_ms = NULL, ended_ms = v.column3, updated_ms = v.column3"  # noqa: S608 -- constants only
+    " FROM (VALUES"
+    + ", ".join(["(?, ?, ?)"] * rows)
+    + ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook"
     for rows in _ROWS
 }
 _INSERT_OUTPUTS = {
@@ -50,6 +71,9 @@ _INSERT_DELIVERY = (
     "INSERT INTO delivery (task_seq, worker_id, url, destination, auth_key, body, state, attempts, next_ms, updated_ms)"
     " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?) RETURNING id"
 )
+
+_STALE = base.Finished(Moved.STALE, None)
+_ENDED = base.Finished(Moved.DONE, None)
 
 
 class SqliteBatches(SqliteUpkeep):
@@ -87,13 +111,8 @@ class SqliteBatches(SqliteUpkeep):
     def _one(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
         return connection.execute(sql, values).fetchone()[0]
 
-    def _move_count(self, endpoint_id: int, seq: int, source: TaskState, target: TaskState) -> None:
-        self._changes.add(endpoint_id, seq, source, -1)
-        self._changes.add(endpoint_id, seq, target)
-
     def _moved(self, rows: list[tuple[int, int]], source: TaskState, target: TaskState) -> Moved:
-        for endpoint_id, seq in rows:
-            self._move_count(endpoint_id, seq, source, target)
+        self._changes.move(rows, source, target)
         return Moved.DONE if rows else Moved.STALE
 
     def _submit_all(self, commands: Sequence[base.SubmitTask]) -> list[base.Submitted]:
@@ -102,12 +121,7 @@ class SqliteBatches(SqliteUpkeep):
     def _submit_rows(self, commands: Sequence[base.SubmitTask]) -> list[base.Submitted]:
         numbered = list(enumerate(commands, self._next_seq))
         self._next_seq += len(numbered)
-        tasks = [
-            value
-            for seq, each in numbered
-            for value in (seq, each.endpoint_id, each.task_id, each.webhook, each.now_ms, each.now_ms)
-        ]
-        inserted = self._write_rows(_INSERT_TASKS[len(numbered)], tasks).rowcount
+        inserted = self._insert_tasks(numbered)
         if inserted == len(numbered):
             self._insert_inputs(numbered)
             return [base.Submitted(seq, known=False, same=True) for seq, _ in numbered]
@@ -121,15 +135,43 @@ class SqliteBatches(SqliteUpkeep):
             for seq, each in numbered
         ]
 
+    def _insert_tasks(self, numbered: Sequence[tuple[int, base.SubmitTask]]) -> int:
+        """How many were new."""
+        tasks: list[Any]
+        if all(each.webhook is None for _, each in numbered):
+            statement = _INSERT_BARE_TASKS[len(numbered)]
+            tasks = [
+                value
+                for seq, each in numbered
+                for value in (seq, each.endpoint_id, each.task_id, each.now_ms, each.now_ms)
+            ]
+        else:
+            statement = _INSERT_TASKS[len(numbered)]
+            tasks = [
+                value
+                for seq, each in numbered
+                for value in (seq, each.endpoint_id, each.task_id, each.webhook, each.now_ms, each.now_ms)
+            ]
+        return self._write_rows(statement, tasks).rowcount
+
     def _insert_inputs(self, numbered: Sequence[tuple[int, base.SubmitTask]]) -> None:
-        inputs = [
-            value
-            for seq, each in numbered
-            for value in (seq, each.worker_port, each.process_uri, each.webhook_auth_key, each.headers, each.input)
-        ]
-        self._write_rows(_INSERT_INPUTS[len(numbered)], inputs)
-        for seq, each in numbered:
-            self._changes.add(each.endpoint_id, seq, TaskState.QUEUED)
+        inputs: list[Any]
+        if all(each.webhook_auth_key is None and each.headers is None for _, each in numbered):
+            statement = _INSERT_BARE_INPUTS[len(numbered)]
+            inputs = [
+                value
+                for seq, each in numbered
+                for value in (seq, each.worker_port, each.process_uri, bytearray(each.input))
+            ]
+        else:
+            statement = _INSERT_INPUTS[len(numbered)]
+            inputs = [
+                value
+                for seq, each in numbered
+                for value in (seq, each.worker_port, each.process_uri, each.webhook_auth_key, each.headers, each.input)
+            ]
+        self._write_rows(statement, inputs)
+        self._changes.move(((each.endpoint_id, seq) for seq, each in numbered), None, TaskState.QUEUED)
 
     def _known_task(self, command: base.SubmitTask) -> base.Submitted:
         row = self._writer.execute(
@@ -150,32 +192,50 @@ class SqliteBatches(SqliteUpkeep):
                 for each in rows
                 for value in (each.seq, each.fence, each.worker_id, each.worker_url, each.deadline_ms, each.now_ms)
             ]
-            moved = dict(cast("list[tuple[int, int]]", self._write_rows(_LEASE[len(rows)], values).fetchall()))
-            for seq, endpoint_id in moved.items():
-                self._move_count(endpoint_id, seq, TaskState.QUEUED, TaskState.LEASED)
-            outcomes += [Moved.DONE if each.seq in moved else Moved.STALE for each in rows]
+            moved: list[tuple[int, int]] = self._write_rows(_LEASE[len(rows)], values).fetchall()
+            self._changes.move(moved, TaskState.QUEUED, TaskState.LEASED)
+            done = {seq for _, seq in moved}
+            outcomes += [Moved.DONE if each.seq in done else Moved.STALE for each in rows]
         return outcomes
 
     def _finish_all(self, commands: Sequence[base.FinishTask]) -> list[base.Finished]:
         outcomes: list[base.Finished] = []
         for rows in _portions(commands):
-            values = [value for each in rows for value in (each.seq, each.fence, each.state, each.error, each.now_ms)]
-            found = self._write_rows(_FINISH[len(rows)], values).fetchall()
-            moved = {seq: (endpoint_id, webhook) for seq, endpoint_id, webhook in found}
-            self._insert_outputs([each for each in rows if each.seq in moved and each.output is not None])
-            outcomes += [self._finished(each, moved.get(each.seq)) for each in rows]
+            found = self._end_rows(rows)
+            for state in {each.state for each in rows}:
+                self._changes.move([(id_, seq) for id_, seq, new, _ in found if new == state], TaskState.LEASED, state)
+            webhooks = {seq: webhook for _, seq, _, webhook in found}
+            self._insert_outputs(
+                [(each.seq, each.output) for each in rows if each.seq in webhooks and each.output is not None]
+            )
+            outcomes += [self._finished(each, webhooks) for each in rows]
         return outcomes
 
-    def _insert_outputs(self, commands: Sequence[base.FinishTask]) -> None:
+    def _end_rows(self, commands: Sequence[base.FinishTask]) -> list[tuple[int, int, int, str | None]]:
+        """Of those that moved: endpoint, seq, state and webhook."""
+        values: list[Any]
+        if all(each.state is TaskState.SUCCEEDED and each.error is None for each in commands):
+            statement = _SUCCEED[len(commands)]
+            values = [value for each in commands for value in (each.seq, each.fence, each.now_ms)]
+        else:
+            statement = _FINISH[len(commands)]
+            values = [
+                value for each in commands for value in (each.seq, each.fence, each.state, each.error, each.now_ms)
+            ]
+        return self._write_rows(statement, values).fetchall()
+
+    def _insert_outputs(self, commands: Sequence[tuple[int, bytes]]) -> None:
         for rows in _portions(commands):
-            values = [value for each in rows for value in (each.seq, each.output)]
+            values = [value for seq, output in rows for value in (seq, bytearray(output))]
             self._write_rows(_INSERT_OUTPUTS[len(rows)], values)
 
-    def _finished(self, command: base.FinishTask, moved: tuple[int, str | None] | None) -> base.Finished:
-        if moved is None:
-            return base.Finished(Moved.STALE, None)
-        endpoint_id, webhook = moved
-        self._move_count(endpoint_id, command.seq, TaskState.LEASED, command.state)
+    def _finished(self, command: base.FinishTask, webhooks: dict[int, str | None]) -> base.Finished:
+        """`webhooks`: of the tasks that moved."""
+        if command.seq not in webhooks:
+            return _STALE
+        webhook = webhooks[command.seq]
+        if webhook is None:
+            return _ENDED
         return base.Finished(Moved.DONE, self._put_task_delivery(command.seq, webhook, command.now_ms))
 
     def _put_delivery(
@@ -201,18 +261,17 @@ class SqliteBatches(SqliteUpkeep):
         return self._put_delivery(webhook, auth_key, now_ms, task_seq=seq)
 
 
-_MOVES = (base.LeaseTask, base.FinishTask)
-
-
 def _by_kind(
-    batch: Sequence[base.Command[Any]], run: Sequence[int], kinds: Sequence[type[Any]]
+    batch: Sequence[Any], run: Sequence[int], kinds: Sequence[type[Any]]
 ) -> Iterator[tuple[type[Any], list[int]]]:
-    moved = [command.seq for place in run if isinstance(command := batch[place], _MOVES)]
+    places: dict[type[Any], list[int]] = {kind: [] for kind in kinds}
+    for place in run:
+        places[type(batch[place])].append(place)
+    moved = [batch[place].seq for kind in (base.LeaseTask, base.FinishTask) for place in places[kind]]
     if len(set(moved)) < len(moved):
         yield from ((type(batch[place]), [place]) for place in run)
-        return
-    for kind in kinds:
-        yield kind, [place for place in run if type(batch[place]) is kind]
+    else:
+        yield from places.items()
 
 
 def _portions(rows: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -1,8 +1,8 @@
 """How many tasks there are: of each state, and of each state in each block of seqs, so that a page far in is found."""
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from yottabench.emulator.store.base import TaskState
@@ -35,6 +35,14 @@ class CountChanges:
         """A task came into the state, or with -1 left it."""
         self._small[endpoint_id, seq >> BLOCK_BITS[-1], state] += tasks
 
+    def move(self, tasks: Iterable[tuple[int, int]], source: int | None, target: int) -> None:
+        """Tasks, each by endpoint and seq, came into `target` from `source`; None: they are new."""
+        blocks = Counter([(endpoint_id, seq >> BLOCK_BITS[-1]) for endpoint_id, seq in tasks])
+        for (endpoint_id, block), count in blocks.items():
+            self._small[endpoint_id, block, target] += count
+            if source is not None:
+                self._small[endpoint_id, block, source] -= count
+
     def forget(self, endpoint_ids: Collection[int]) -> None:
         """These endpoints were cleared, and their counts with them."""
         for key in [key for key in self._small if key[0] in endpoint_ids]:
@@ -48,8 +56,9 @@ class CountChanges:
         """Bring the tables up to date, within the transaction that moved the tasks."""
         states: defaultdict[tuple[int, int], int] = defaultdict(int)
         blocks: defaultdict[tuple[int, int, int, int], int] = defaultdict(int)
-        for (endpoint_id, small, state), change in self._small.items():
+        for (endpoint_id, small, of), change in self._small.items():
             if change:
+                state = int(of)  # binding an enumeration takes sqlite3 long
                 states[endpoint_id, state] += change
                 for bits in BLOCK_BITS:
                     blocks[endpoint_id, bits, small >> (bits - BLOCK_BITS[-1]), state] += change
