@@ -24,6 +24,7 @@ T = TypeVar("T")
 _ROWS = (64, *range(32, 0, -1))
 # Of submits: they come in as fast as they are answered, and on one core a read waits for the statement under way.
 _SUBMIT_ROWS = _ROWS[1:]
+_LONG_VALUES = 64  # that many, and the statement is a long one
 _INSERT_TASKS = {
     rows: "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms) VALUES"
     + ", ".join(["(?, ?, ?, 0, 0, 0, ?, ?, ?)"] * rows)
@@ -105,8 +106,9 @@ class SqliteBatches(SqliteUpkeep):
         return outcomes
 
     def _write_rows(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        # A statement keeps the core for 0.1 to 0.3 ms. If the event loop shares it, and has work, it goes first.
-        os.sched_yield()
+        # A long one keeps the core for 0.1 to 0.3 ms. If the event loop shares it, and has work, it goes first.
+        if len(values) >= _LONG_VALUES:
+            os.sched_yield()
         return self._writer.execute(sql, values)
 
     @staticmethod
