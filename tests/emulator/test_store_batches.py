@@ -21,6 +21,7 @@ TABLES = ("task", "task_input", "task_output", "task_count", "task_block", "deli
 
 
 def submit(number: int) -> SubmitTask:
+    """Some have what others lack: alone, many of these go another way than in the company of others."""
     return SubmitTask(
         endpoint_id=ENDPOINT,
         task_id=f"t{number}",
@@ -28,8 +29,8 @@ def submit(number: int) -> SubmitTask:
         worker_port=1,
         process_uri="/",
         webhook="http://127.0.0.1/hook" if number % 3 == 0 else None,
-        webhook_auth_key=None,
-        headers=None,
+        webhook_auth_key="key" if number % 6 == 0 else None,
+        headers=b'{"A":"b"}' if number % 5 == 0 else None,
         now_ms=number,
     )
 
@@ -40,7 +41,8 @@ def lease(seq: int, fence: int) -> LeaseTask:
 
 def finish(seq: int, fence: int, output: bytes | None) -> FinishTask:
     state = TaskState.FAILED if output is None else TaskState.SUCCEEDED
-    return FinishTask(seq=seq, fence=fence, state=state, output=output, error=None, now_ms=9)
+    error = "broken" if output is None else None
+    return FinishTask(seq=seq, fence=fence, state=state, output=output, error=error, now_ms=9)
 
 
 def give_back(seq: int, fence: int) -> ReturnTask:
