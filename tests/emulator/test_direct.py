@@ -415,6 +415,41 @@ async def test_after_anything_else_the_parser_reads_the_next_one(bench: Bench, b
     assert answers(client.line.sent)[-1][0] == 200
 
 
+async def test_the_end_of_a_head_is_no_head(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    whole = post(endpoint_id, submit_body(taskId="a"))
+    await client.send(whole[:3], whole[3:])
+    assert client.took == 1
+    await client.send(whole[3:])
+    assert client.protocol.broke_off
+    assert client.took == 1
+
+
+async def test_a_known_request_on_a_connection_that_is_ending_does_nothing(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(post(endpoint_id, submit_body(taskId="a")))
+    client.protocol.refuse(408, "Late.")
+    await client.send(post(endpoint_id, submit_body(taskId="b")))
+    assert client.took == 1
+    assert (await bench.get(f"/{endpoint_id}/tasks"))["total"] == 1
+
+
+async def test_a_connection_with_a_known_submit_under_way_is_not_idle(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(post(endpoint_id, submit_body(taskId="a")))
+    assert client.protocol.idle_until_s is not None
+    bench.writer.held = True
+    await client.send(post(endpoint_id, submit_body(taskId="b")))
+    assert client.heads.found == 1
+    assert client.protocol.idle_until_s is None
+    bench.writer.let_go()
+    await settle()
+    assert client.protocol.idle_until_s is not None
+
+
 async def test_a_known_request_that_nothing_takes_goes_the_long_way(bench: Bench) -> None:
     endpoint_id = await bench.endpoint(workers=0)
     client = Client(bench, direct=True)

@@ -68,7 +68,7 @@ ANSWERS = [
 ]
 
 
-async def heard(exchanges: list[tuple[bytes, int, bool]]) -> list[Any]:
+async def heard(exchanges: list[tuple[bytes, int, bool]], most_bytes: int = MOST_BYTES) -> list[Any]:
     """What came of each: an answer in one piece or cut at a place, to a HEAD or another request."""
     loop = asyncio.get_running_loop()
     told: list[Any] = []
@@ -79,7 +79,7 @@ async def heard(exchanges: list[tuple[bytes, int, bool]]) -> list[Any]:
         for data, cut, head in exchanges:
             if line.ended:
                 break
-            asked = loop.create_task(connection.exchange(b"", timeout_s=60, max_body_bytes=MOST_BYTES, head=head))
+            asked = loop.create_task(connection.exchange(b"", timeout_s=60, max_body_bytes=most_bytes, head=head))
             await asyncio.sleep(0)
             for piece in (data[:cut], data[cut:]) if 0 < cut < len(data) else (data,):
                 connection.data_received(piece)
@@ -124,11 +124,36 @@ def test_with_known_heads_the_same_is_heard_as_without(monkeypatch: pytest.Monke
     assert {0, 1, 2} <= found
 
 
-def test_an_answer_that_is_longer_than_allowed_is_refused_although_its_head_is_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    heads = Heads()
-    monkeypatch.setattr(http1, "_known_answers", heads)
+@pytest.fixture
+def heads(monkeypatch: pytest.MonkeyPatch) -> Heads:
+    fresh = Heads()
+    monkeypatch.setattr(http1, "_known_answers", fresh)
+    return fresh
+
+
+def test_an_answer_within_the_body_of_another_is_body(heads: Heads) -> None:
+    inner = ANSWERS[0]
+    outer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(inner)
+    told = asyncio.run(heard([(inner, 0, False), (outer + inner, len(outer), False), (inner, 0, False)], most_bytes=99))
+    assert [each[2] for each in told[::2]] == [b"body", inner, b"body"]
+    assert heads.found == 0
+
+
+def test_the_end_of_a_head_is_no_head(heads: Heads) -> None:
+    whole = ANSWERS[0]
+    told = asyncio.run(heard([(whole, 11, False), (whole[11:], 0, False)]))
+    assert told[0][2] == b"body"
+    assert told[2][0] is http1.BadAnswer
+    assert heads.found == 0
+
+
+def test_an_interim_answer_has_no_head_of_its_own() -> None:
+    known = KnownAnswers()
+    assert not known.note(ANSWERS[12], 200, [], 4)
+    assert known.find(b"HTTP/1.1 100 Continue\r\n\r\nbody") is None
+
+
+def test_an_answer_that_is_longer_than_allowed_is_refused_although_its_head_is_known(heads: Heads) -> None:
     long = ANSWERS[4]
     assert heads.note(long, 200, [(b"A", b"b"), (b"Content-Length", b"9")], 9)  # noted where more is allowed
     ((kind, message), _) = asyncio.run(heard([(long, 0, False)]))

@@ -1,7 +1,9 @@
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,5 +101,34 @@ def test_a_hundred_leases_and_ends_at_once_move_a_hundred_tasks(tmp_path: Path) 
         store.apply([finish(seq, 1, b"2") for seq in range(1, 101)])
         counts = {state: n for state, n in store.counts(ENDPOINT).items() if n}
         assert counts == {TaskState.SUCCEEDED: 100}
+    finally:
+        store.close()
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [(TaskState.SUCCEEDED, None), (TaskState.FAILED, "broken"), (TaskState.SUCCEEDED, None)],
+        [(TaskState.FAILED, None)] * 3,
+        [(TaskState.SUCCEEDED, "all the same")] * 3,
+        [(TaskState.SUCCEEDED, None)] * 3,
+    ],
+)
+def test_each_end_in_a_batch_is_kept_and_counted_as_it_is(
+    tmp_path: Path, ends: list[tuple[TaskState, str | None]]
+) -> None:
+    store = QuickStore(tmp_path)
+    try:
+        store.apply([submit(number) for number in range(1, 4)])
+        store.apply([lease(seq, 0) for seq in range(1, 4)])
+        store.apply(
+            [
+                FinishTask(seq=seq, fence=1, state=state, output=None, error=error, now_ms=9)
+                for seq, (state, error) in enumerate(ends, 1)
+            ]
+        )
+        assert store._rows("SELECT state, error FROM task ORDER BY seq") == ends
+        counted = {state: n for state, n in store.counts(ENDPOINT).items() if n}
+        assert counted == Counter(state for state, _ in ends)
     finally:
         store.close()

@@ -92,7 +92,7 @@ class DirectProtocol(GuardedProtocol):
         begins = not self._is_begun
         self._ended.clear()
         super().data_received(data)
-        self._is_between = begins and not self._is_begun and len(self._ended) == 1 and self._notes(data)
+        self._is_between = begins and len(self._ended) == 1 and self._notes(data)
 
     def _takes_known(self, data: bytes) -> bool:
         known = self._heads.find(data)

@@ -193,7 +193,6 @@ class _Connection(asyncio.Protocol):
         known = None if self._head else _known_answers.find(data)
         if known is None or len(known.body) > self._max_body_bytes:
             return False
-        self._raw_bytes = len(data)
         self._answer(known.status, known.headers, known.body)
         return True
 
