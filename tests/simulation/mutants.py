@@ -17,6 +17,7 @@ from yottabench.emulator.dispatch import Dispatcher
 from yottabench.emulator.ready import ReadyQueue
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, TaskState
+from yottabench.emulator.store.sqlite_counts import CountChanges
 from yottabench.emulator.store.upkeep import PurgeTasks
 from yottabench.emulator.workers import Worker
 
@@ -137,13 +138,13 @@ def a_delivery_under_way_is_forgotten_after_a_crash() -> Any:
 
 @mutant("worker deaths", "lying workers")
 def the_counters_are_not_kept_when_a_task_returns() -> Any:
-    real = SimStore._move_count
+    real = CountChanges.move
 
-    def move(store: SimStore, endpoint_id: int, seq: int, source: Any, target: Any) -> None:
+    def move(changes: CountChanges, tasks: Any, source: Any, target: Any) -> None:
         if target != TaskState.RETRY_WAIT:
-            real(store, endpoint_id, seq, source, target)
+            real(changes, tasks, source, target)
 
-    return mock.patch.object(SimStore, "_move_count", move)
+    return mock.patch.object(CountChanges, "move", move)
 
 
 @mutant("deletes")
