@@ -24,8 +24,6 @@ _CHUNK_FRAMING_BYTES = 64
 # Node and uvicorn close an idle connection after 5 s; giving it up first avoids the race of sending into a closing one.
 IDLE_TIMEOUT_S = 4.0
 _OUT_OF_RESOURCES = frozenset([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-
-
 _BREAKS_LINE = re.compile(rb"[ \r\n]")
 _known_answers = KnownAnswers()
 

@@ -25,51 +25,52 @@ _ROWS = (64, *range(32, 0, -1))
 # Of submits: they come in as fast as they are answered, and on one core a read waits for the statement under way.
 _SUBMIT_ROWS = _ROWS[1:]
 _LONG_VALUES = 64  # that many, and the statement is a long one
-_INSERT_TASKS = {
-    rows: "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms) VALUES"
-    + ", ".join(["(?, ?, ?, 0, 0, 0, ?, ?, ?)"] * rows)
-    + " ON CONFLICT (endpoint_id, task_id) DO NOTHING"
-    for rows in _SUBMIT_ROWS
-}
-_INSERT_BARE_TASKS = {
-    rows: "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, created_ms, updated_ms) VALUES"
-    + ", ".join(["(?, ?, ?, 0, 0, 0, ?, ?)"] * rows)
-    + " ON CONFLICT (endpoint_id, task_id) DO NOTHING"
-    for rows in _SUBMIT_ROWS
-}
-_INSERT_INPUTS = {
-    rows: "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES"
-    + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    for rows in _SUBMIT_ROWS
-}
-_INSERT_BARE_INPUTS = {
-    rows: "INSERT INTO task_input (seq, worker_port, process_uri, input) VALUES" + ", ".join(["(?, ?, ?, ?)"] * rows)
-    for rows in _SUBMIT_ROWS
-}
-_LEASE = {
-    rows: "UPDATE task SET state = 1, fence = fence + 1, worker_id = v.column3, worker_url = v.column4,"  # noqa: S608 -- constants only
-    " deadline_ms = v.column5, leased_ms = v.column6, updated_ms = v.column6 FROM (VALUES"
-    + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    + ") v WHERE seq = v.column1 AND state = 0 AND fence = v.column2 RETURNING endpoint_id, seq"
-    for rows in _ROWS
-}
-_FINISH = {
-    rows: "UPDATE task SET state = v.column3, error = v.column4, deadline_ms = NULL, ended_ms = v.column5,"  # noqa: S608 -- constants only
-    " updated_ms = v.column5 FROM (VALUES"
-    + ", ".join(["(?, ?, ?, ?, ?)"] * rows)
-    + ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook"
-    for rows in _ROWS
-}
-_SUCCEED = {
-    rows: "UPDATE task SET state = 3, error = NULL, deadline_ms = NULL, ended_ms = v.column3, updated_ms = v.column3"  # noqa: S608 -- constants only
-    " FROM (VALUES"
-    + ", ".join(["(?, ?, ?)"] * rows)
-    + ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook"
-    for rows in _ROWS
-}
-_INSERT_OUTPUTS = {
-    rows: "INSERT INTO task_output (seq, output) VALUES" + ", ".join(["(?, ?)"] * rows) for rows in _ROWS
-}
+
+
+def _statements(before: str, row: str, after: str = "", sizes: Sequence[int] = _ROWS) -> dict[int, str]:
+    """The statement for each number of rows."""
+    return {rows: before + ", ".join([row] * rows) + after for rows in sizes}
+
+
+_INSERT_TASKS = _statements(
+    "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, webhook, created_ms, updated_ms) VALUES",
+    "(?, ?, ?, 0, 0, 0, ?, ?, ?)",
+    " ON CONFLICT (endpoint_id, task_id) DO NOTHING",
+    _SUBMIT_ROWS,
+)
+_INSERT_BARE_TASKS = _statements(
+    "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, created_ms, updated_ms) VALUES",
+    "(?, ?, ?, 0, 0, 0, ?, ?)",
+    " ON CONFLICT (endpoint_id, task_id) DO NOTHING",
+    _SUBMIT_ROWS,
+)
+_INSERT_INPUTS = _statements(
+    "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES",
+    "(?, ?, ?, ?, ?, ?)",
+    sizes=_SUBMIT_ROWS,
+)
+_INSERT_BARE_INPUTS = _statements(
+    "INSERT INTO task_input (seq, worker_port, process_uri, input) VALUES", "(?, ?, ?, ?)", sizes=_SUBMIT_ROWS
+)
+_LEASE = _statements(
+    "UPDATE task SET state = 1, fence = fence + 1, worker_id = v.column3, worker_url = v.column4,"
+    " deadline_ms = v.column5, leased_ms = v.column6, updated_ms = v.column6 FROM (VALUES",
+    "(?, ?, ?, ?, ?, ?)",
+    ") v WHERE seq = v.column1 AND state = 0 AND fence = v.column2 RETURNING endpoint_id, seq",
+)
+_FINISH = _statements(
+    "UPDATE task SET state = v.column3, error = v.column4, deadline_ms = NULL, ended_ms = v.column5,"
+    " updated_ms = v.column5 FROM (VALUES",
+    "(?, ?, ?, ?, ?)",
+    ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook",
+)
+_SUCCEED = _statements(
+    "UPDATE task SET state = 3, error = NULL, deadline_ms = NULL, ended_ms = v.column3, updated_ms = v.column3"
+    " FROM (VALUES",
+    "(?, ?, ?)",
+    ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook",
+)
+_INSERT_OUTPUTS = _statements("INSERT INTO task_output (seq, output) VALUES", "(?, ?)")
 _INSERT_DELIVERY = (
     "INSERT INTO delivery (task_seq, worker_id, url, destination, auth_key, body, state, attempts, next_ms, updated_ms)"
     " VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?, ?) RETURNING id"
