@@ -8,7 +8,6 @@ import heapq
 import itertools
 import json
 import socket
-import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from yottabench.emulator.drivers.base import LogLine, WorkerSpec, WorkerStartErr
 from yottabench.emulator.settings import Settings
 from yottabench.emulator.store.base import Command, Store, StoreError
 from yottabench.emulator.store.sqlite import SqliteStore
+from yottabench.emulator.store.sqlite_connection import Connection, connect
 from yottabench.emulator.store.writer import Writer
 
 START_MS = 1_800_000_000_000
@@ -110,7 +110,7 @@ class FakeClock:
 class QuickStore(SqliteStore):
     """The real store without its syncs, which only a power loss could tell from it, and which are slow."""
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         connection = super()._connect()
         connection.execute("PRAGMA synchronous = OFF")
         return connection
@@ -485,7 +485,7 @@ class Bench:
         self._pools = mock.patch.object(http1, "Http1Pool", self.network.pool)
         self._pools.start()
         self._ended = False
-        self._sql: sqlite3.Connection | None = None
+        self._sql: Connection | None = None
         self.emulator.open()
 
     def _stand_ins(self) -> dict[str, Any]:
@@ -625,7 +625,7 @@ class Bench:
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What is in the store's file, read apart from the store."""
         if self._sql is None:
-            self._sql = sqlite3.connect(self.settings.data / "yottabench.sqlite", isolation_level=None)
+            self._sql = connect(self.settings.data / "yottabench.sqlite")
         return self._sql.execute(query, values).fetchall()
 
     def _end(self) -> None:

@@ -1,14 +1,14 @@
 """A flush to the disk that failed: what was written may be lost, and the store does not go on as if it were not."""
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from yottabench.emulator.store import base
+from yottabench.emulator.store import base, sqlite
 from yottabench.emulator.store.base import StoreBroken, StoreError
 from yottabench.emulator.store.sqlite import SqliteStore
 
@@ -19,19 +19,19 @@ class Disk:
     def __init__(self) -> None:
         self.failing: dict[str, int] = {}
 
-    def error(self, sql: str) -> sqlite3.OperationalError | None:
+    def error(self, sql: str) -> apsw.Error | None:
         code = next((code for start, code in self.failing.items() if sql.startswith(start)), None)
         if code is None:
             return None
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = code
+        error = apsw.IOError("disk I/O error")
+        error.extendedresult = code
         return error
 
 
-class Connection(sqlite3.Connection):
+class Connection(apsw.Connection):
     disk: Disk
 
-    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, *values: Any) -> apsw.Cursor:  # type: ignore[override]
         error = self.disk.error(sql)
         if error is None:
             return super().execute(sql, *values)
@@ -43,17 +43,12 @@ class Connection(sqlite3.Connection):
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    real = sqlite3.connect
 
     class OnDisk(Connection):
         pass
 
     OnDisk.disk = disk
-
-    def connect(path: Path, **options: Any) -> sqlite3.Connection:
-        return real(path, factory=OnDisk, **options)
-
-    monkeypatch.setattr(sqlite3, "connect", connect)
+    monkeypatch.setattr(sqlite, "connect", lambda path: OnDisk(str(path)))
     return disk
 
 
@@ -76,7 +71,7 @@ def test_after_a_failed_flush_nothing_more_is_taken_and_whoever_asked_is_told(di
     told: list[StoreBroken] = []
     store.when_broken = told.append
     store.apply([submit("a")])
-    disk.failing["COMMIT"] = sqlite3.SQLITE_IOERR_FSYNC
+    disk.failing["COMMIT"] = apsw.SQLITE_IOERR_FSYNC
     with pytest.raises(StoreBroken, match=r"could not be flushed to the disk: disk I/O error\."):
         store.apply([submit("b")])
     disk.failing.clear()  # that it works again now says nothing of what was lost
@@ -90,7 +85,7 @@ def test_after_a_failed_flush_nothing_more_is_taken_and_whoever_asked_is_told(di
     again.close()
 
 
-@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_READ])
+@pytest.mark.parametrize("code", [apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_FULL, apsw.SQLITE_IOERR_READ])
 def test_after_any_other_failure_the_store_goes_on(disk: Disk, tmp_path: Path, code: int) -> None:
     store = SqliteStore(tmp_path)
     store.when_broken = pytest.fail
@@ -105,7 +100,7 @@ def test_after_any_other_failure_the_store_goes_on(disk: Disk, tmp_path: Path, c
 
 def test_a_flush_that_fails_while_the_log_is_cut_counts_too(disk: Disk, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
-    disk.failing["PRAGMA wal_checkpoint"] = sqlite3.SQLITE_IOERR_FSYNC
+    disk.failing["PRAGMA wal_checkpoint"] = apsw.SQLITE_IOERR_FSYNC
     store._checkpointer._moved = True
     with pytest.raises(StoreBroken):
         store.apply([submit("a")])
@@ -118,7 +113,7 @@ async def test_a_flush_that_fails_in_the_checkpoint_beside_the_writer_counts_too
     loop = asyncio.get_running_loop()
     broken = asyncio.Event()
     store.when_broken = lambda _: loop.call_soon_threadsafe(broken.set)
-    disk.failing["PRAGMA wal_checkpoint(PASSIVE)"] = sqlite3.SQLITE_IOERR_FSYNC
+    disk.failing["PRAGMA wal_checkpoint(PASSIVE)"] = apsw.SQLITE_IOERR_FSYNC
     store._checkpointer._wake.set()
     await asyncio.wait_for(broken.wait(), 20)
     with pytest.raises(StoreBroken):
@@ -146,11 +141,11 @@ def test_what_a_crash_left_in_the_log_is_written_and_flushed_anew_before_it_is_b
 
 
 def refuse_all(disk: Disk) -> None:
-    disk.failing["PRAGMA wal_checkpoint"] = sqlite3.SQLITE_FULL
+    disk.failing["PRAGMA wal_checkpoint"] = apsw.SQLITE_FULL
 
 
 def fail_flush(disk: Disk) -> None:
-    disk.failing["PRAGMA wal_checkpoint"] = sqlite3.SQLITE_IOERR_FSYNC
+    disk.failing["PRAGMA wal_checkpoint"] = apsw.SQLITE_IOERR_FSYNC
 
 
 @pytest.mark.parametrize(("fault", "opens"), [(refuse_all, True), (fail_flush, False)])

@@ -1,7 +1,6 @@
 """What every store must do; an implementation is added to STORES and nothing else."""
 
 import gc
-import sqlite3
 import stat
 import tempfile
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import apsw
 import attrs
 import pytest
 from hypothesis import settings
@@ -35,6 +35,7 @@ from yottabench.emulator.store.base import (
 )
 from yottabench.emulator.store.migrations import SCHEMA_VERSION
 from yottabench.emulator.store.sqlite import SqliteStore
+from yottabench.emulator.store.sqlite_connection import connect
 
 Opener = Callable[[Path], Store]
 STORES: dict[str, Opener] = {"sqlite": QuickStore}
@@ -952,13 +953,13 @@ def test_the_files_are_for_their_owner_alone(tmp_path: Path) -> None:
 def test_a_file_with_another_schema_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     SqliteStore(tmp_path).close()
     path = tmp_path / "yottabench.sqlite"
-    connection = sqlite3.connect(path)
+    connection = connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(StoreError, match="written by a later yottabench: it has schema version 99"):
         SqliteStore(tmp_path)
     gc.collect()
-    connection = sqlite3.connect(path)
+    connection = connect(path)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.close()
     SqliteStore(tmp_path).close()
@@ -1031,7 +1032,7 @@ def test_a_checkpoint_that_fails_once_is_tried_again(tmp_path: Path, monkeypatch
         def execute(self, sql: str) -> Any:
             self.failures += 1
             if self.failures == 1:
-                raise sqlite3.OperationalError("disk I/O error")
+                raise apsw.IOError("disk I/O error")
             copied.set()
             return real.execute(sql)
 

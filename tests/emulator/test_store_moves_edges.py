@@ -1,10 +1,10 @@
 """What the moves of the store write beside the state: the past of a task, times, reasons, and what a failure undoes."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from tests.emulator.harness import QuickStore
@@ -25,6 +25,7 @@ from tests.emulator.test_store import (
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, Moved, StoreError, StoreInUse, TaskState
 from yottabench.emulator.store.sqlite import SqliteStore
+from yottabench.emulator.store.sqlite_connection import connect
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_a_store_that_cannot_be_opened_lets_go_of_the_folder(tmp_path: Path) -> 
         assert not isinstance(refused.value, StoreInUse)
         assert str(path) in str(refused.value)
     path.unlink()
-    connection = sqlite3.connect(path)
+    connection = connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     for _ in range(2):
@@ -311,8 +312,7 @@ def test_connections_never_checkpoint_by_themselves_and_the_reader_cannot_write(
             "cache_size": -16384,
             "temp_store": 2,
         }
-        assert connection.isolation_level is None
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(apsw.ReadOnlyError):
         store._reader.execute("DELETE FROM task")
     store.close()
 
@@ -333,7 +333,7 @@ def test_a_closed_store_has_let_go_of_its_files(tmp_path: Path) -> None:
     store.close()
     assert store._lock.closed
     for connection in (store._reader, store._writer):
-        with pytest.raises(sqlite3.ProgrammingError):
+        with pytest.raises(apsw.ConnectionClosedError):
             connection.execute("SELECT 1")
     assert not (tmp_path / "yottabench.sqlite-wal").exists()
     store.close()

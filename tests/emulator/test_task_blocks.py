@@ -1,11 +1,11 @@
 """Pages far from both ends are found by counts per block of seqs: held against plain OFFSET, whatever happens."""
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -27,6 +27,7 @@ from tests.emulator.test_store import (
 from tests.torture.freeze import thaw
 from yottabench.emulator.store import base, sqlite_counts, upkeep
 from yottabench.emulator.store.base import DeliveryState, StoreError, TaskState
+from yottabench.emulator.store.sqlite_connection import Connection, connect
 from yottabench.emulator.store.sqlite_counts import BLOCK_BITS, PASSED_OVER_MAX
 
 SMALL, LARGE = BLOCK_BITS[-1], BLOCK_BITS[0]
@@ -35,7 +36,7 @@ TINY = {"BLOCK_BITS": (4, 2), "PASSED_OVER_MAX": 0}
 NAMESPACES = {1: "one", 2: "two", 3: "two"}
 
 
-def by_offset(connection: sqlite3.Connection, endpoint_id: int, states: Sequence[TaskState]) -> list[int]:
+def by_offset(connection: Connection, endpoint_id: int, states: Sequence[TaskState]) -> list[int]:
     """All seqs of a list in its order, from the rows alone."""
     chosen = ", ".join(str(int(state)) for state in states)
     rows = connection.execute(
@@ -44,7 +45,7 @@ def by_offset(connection: sqlite3.Connection, endpoint_id: int, states: Sequence
     return [seq for (seq,) in rows]
 
 
-def blocks_counted(connection: sqlite3.Connection, sizes: Sequence[int]) -> list[Any]:
+def blocks_counted(connection: Connection, sizes: Sequence[int]) -> list[Any]:
     """What `task_block` must hold, from the rows alone."""
     return sorted(
         row
@@ -55,7 +56,7 @@ def blocks_counted(connection: sqlite3.Connection, sizes: Sequence[int]) -> list
     )
 
 
-def blocks_kept(connection: sqlite3.Connection) -> list[Any]:
+def blocks_kept(connection: Connection) -> list[Any]:
     return sorted(connection.execute("SELECT endpoint_id, bits, block, state, n FROM task_block"))
 
 
@@ -231,16 +232,20 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QuickStore]:
     """A store of the version before blocks, brought up to date: 1 has most tasks, 2 a few all over, some are gone."""
     folder = tmp_path_factory.mktemp("large")
     thaw(2, folder / "data")
-    connection = sqlite3.connect(folder / "data" / "yottabench.sqlite")
-    connection.execute("DELETE FROM task")
-    connection.execute("DELETE FROM task_count")
-    connection.executemany(
-        "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, created_ms, updated_ms)"
-        " VALUES (?, ?, ?, ?, 0, 0, 0, 0)",
-        ((seq, 2 if seq % 50 == 0 else 1, f"t{seq}", STATES[seq * 7 // 3 % 8]) for seq in range(1, TASKS) if seq % 9),
-    )
-    connection.execute("INSERT INTO task_count SELECT endpoint_id, state, count(*) FROM task GROUP BY 1, 2")
-    connection.commit()
+    connection = connect(folder / "data" / "yottabench.sqlite")
+    with connection:
+        connection.execute("DELETE FROM task")
+        connection.execute("DELETE FROM task_count")
+        connection.executemany(
+            "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, created_ms, updated_ms)"
+            " VALUES (?, ?, ?, ?, 0, 0, 0, 0)",
+            (
+                (seq, 2 if seq % 50 == 0 else 1, f"t{seq}", STATES[seq * 7 // 3 % 8])
+                for seq in range(1, TASKS)
+                if seq % 9
+            ),
+        )
+        connection.execute("INSERT INTO task_count SELECT endpoint_id, state, count(*) FROM task GROUP BY 1, 2")
     connection.close()
     store = QuickStore(folder / "data")
     yield store
@@ -274,9 +279,10 @@ def steps(store: QuickStore, states: Sequence[TaskState], offset: int) -> int:
     """How much SQLite does for a page, in hundreds of its own instructions."""
     taken = 0
 
-    def hundred_more() -> None:
+    def hundred_more() -> bool:
         nonlocal taken
         taken += 1
+        return False  # go on
 
     store._reader.set_progress_handler(hundred_more, 100)
     try:
@@ -302,7 +308,7 @@ def test_a_page_found_by_blocks_is_of_one_moment_though_tasks_come_move_and_go_i
     reads: list[str] = []
     moments: list[list[int]] = []
 
-    def between(sql: str) -> None:
+    def between(_: apsw.Cursor, sql: str, __: object) -> bool:
         """Before each of the store's own reads a task comes, one ends and goes, and one is leased."""
         if sql.startswith("SELECT"):
             ((seq,),) = store._writer.execute("SELECT min(seq) FROM task WHERE state = 0").fetchall()
@@ -310,15 +316,16 @@ def test_a_page_found_by_blocks_is_of_one_moment_though_tasks_come_move_and_go_i
             do(store, finish(seq), upkeep.PurgeTasks(before_ms=35, after_seq=0, limit=1000))
             reads.append(sql)
             moments.append(by_offset(store._writer, 1, ALL_STATES))
+        return True
 
     with changed(sqlite_counts, **TINY):
         store = QuickStore(tmp_path)
         store.apply([submit(f"t{number}") for number in range(150)])
         for offset in range(10, 60, 7):
             moments.clear()
-            store._reader.set_trace_callback(between)
+            store._reader.exec_trace = between
             total, page = store.task_page(1, ALL_STATES, offset, 5)
-            store._reader.set_trace_callback(None)
+            store._reader.exec_trace = None
             assert len(moments) == 4  # the counts, two sizes of blocks, the page
             assert total == len(moments[0])
             assert [task.seq for task in page] == moments[0][offset : offset + 5]

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.emulator.test_store import ALL_STATES, do, submit
@@ -21,15 +22,16 @@ def test_a_page_and_its_total_are_of_one_moment_though_tasks_come_in_between(sto
         do(store, submit(f"t{number}"))
     reads: list[str] = []
 
-    def between(sql: str) -> None:
+    def between(_: apsw.Cursor, sql: str, __: object) -> bool:
         """Before each of the store's own reads another task is committed."""
         reads.append(sql)
         if sql.startswith("SELECT"):
             do(store, submit(f"late{len(reads)}"))
+        return True
 
-    store._reader.set_trace_callback(between)  # pyright: ignore[reportPrivateUsage] -- the only way in between
+    store._reader.exec_trace = between  # pyright: ignore[reportPrivateUsage] -- the only way in between
     pages = [store.task_page(1, ALL_STATES, offset, 2) for offset in (0, 2, 4)]
-    store._reader.set_trace_callback(None)  # pyright: ignore[reportPrivateUsage] -- as above
+    store._reader.exec_trace = None  # pyright: ignore[reportPrivateUsage] -- as above
     assert sum(sql.startswith("SELECT") for sql in reads) >= 6
     for offset, (total, tasks) in zip((0, 2, 4), pages, strict=True):
         shown = store.tasks(1, ALL_STATES, 0, 99)[-total:]

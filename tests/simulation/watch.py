@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from yottabench.emulator.store.base import DeliveryState as D
 from yottabench.emulator.store.base import TaskState as T
+from yottabench.emulator.store.sqlite_connection import Connection
 
 TERMINAL = frozenset({T.SUCCEEDED, T.FAILED, T.DELIVERED})
 # What one transaction may do to a task; those of several commands are in it where the commands can meet in one.
@@ -90,7 +90,7 @@ class Watch:
         self._workers: dict[int, int] = {}
         self.let_go: set[tuple[int, str]] = set()  # by retention, as it may
 
-    def look(self, sql: sqlite3.Connection, now_ms: int, *, recovered: bool = False) -> None:
+    def look(self, sql: Connection, now_ms: int, *, recovered: bool = False) -> None:
         """Read the store anew. Raises Broken when what is there breaks a promise, or could not follow the last look."""
         tasks = {row[0]: TaskRow(*row) for row in sql.execute(_TASKS)}
         deliveries = {row[0]: DeliveryRow(*row) for row in sql.execute(_DELIVERIES)}

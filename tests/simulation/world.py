@@ -9,7 +9,6 @@ import heapq
 import logging
 import random
 import shlex
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from yottabench.emulator import ready, webhooks
 from yottabench.emulator.retention import DAY_MS
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, StoreError
+from yottabench.emulator.store.sqlite_connection import Connection, connect
 
 _DRAIN_MAX_MS = 3 * DAY_MS
 _DRAIN_MAX_STEPS = 200_000
@@ -78,7 +78,7 @@ class World:
         self.workers = Workers(self)
         self.receivers = Receivers(self)
         self.clients = Clients(self)
-        self._sql: sqlite3.Connection
+        self._sql: Connection
         self.boot()
 
     # ---- the record
@@ -107,7 +107,7 @@ class World:
         self.writer = self.bench.writer
         self.writer.committed = self._committed
         self.bench.emulator.retention.start()
-        self._sql = sqlite3.connect(self._folder / "yottabench.sqlite", isolation_level=None)
+        self._sql = connect(self._folder / "yottabench.sqlite")
         self.note("boot")
         self._look(recovered=True)
 

@@ -1,17 +1,15 @@
 """A disk that remembers every write and sync, and what a crash or a loss of power leaves of them.
 
-SQLite runs on it through an APSW VFS. The store's own code, statements and pragmas run unchanged: `on_disk` only gives
-its module another `sqlite3.connect`, which carries each call to APSW.
+SQLite runs on it through a VFS. The store's own code, statements and pragmas run unchanged: `on_disk` only names the
+VFS when the store opens a connection.
 """
 
 from __future__ import annotations
 
 import contextlib
 import random
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -79,70 +77,14 @@ class Disk(apsw.VFS):
         self.ops.append(Op("mark", offset=number))
 
 
-# ---- sqlite3's interface, as far as the store uses it, on APSW
-
-
-class _Cursor:
-    def __init__(self, rows: list[tuple[Any, ...]], rowcount: int) -> None:
-        self._rows = iter(rows)
-        self.rowcount = rowcount
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        return list(self._rows)
-
-    def fetchone(self) -> tuple[Any, ...] | None:
-        return next(self._rows, None)
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return self._rows
-
-
-class Connection:
-    """A connection of APSW that looks like one of sqlite3."""
-
-    def __init__(self, path: Path, vfs: str) -> None:
-        with _translated():
-            self.real = apsw.Connection(str(path), vfs=vfs)
-
-    @property
-    def in_transaction(self) -> bool:
-        return self.real.in_transaction
-
-    def execute(self, sql: str, values: Any = ()) -> _Cursor:
-        with _translated():
-            rows = list(self.real.execute(sql, values))
-            return _Cursor(rows, self.real.changes())
-
-    def executemany(self, sql: str, values: Sequence[Any]) -> None:
-        for each in values:
-            self.execute(sql, each)
-
-    def executescript(self, script: str) -> None:
-        self.execute(script)
-
-    def close(self) -> None:
-        self.real.close()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except apsw.Error as error:
-        other = sqlite3.OperationalError(str(error))
-        other.sqlite_errorcode = getattr(error, "extendedresult", 0)
-        raise other from error
-
-
 @contextlib.contextmanager
 def on_disk(disk: Disk) -> Iterator[None]:
     """Stores that are opened in here are on that disk."""
 
-    def connect(path: Path, **_: Any) -> Connection:
-        return Connection(path, disk.name)
+    def connect(path: Path) -> apsw.Connection:
+        return apsw.Connection(str(path), vfs=disk.name)
 
-    stand_in = SimpleNamespace(**{**vars(sqlite3), "connect": connect})
-    with mock.patch.object(sqlite, "sqlite3", stand_in):
+    with mock.patch.object(sqlite, "connect", connect):
         yield
 
 

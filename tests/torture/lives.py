@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import attrs
 import msgspec
 
 from tests.emulator.harness import QuickStore, changed
 from tests.simulation.parts import NoCheckpointer
 from tests.simulation.watch import Watch
-from tests.torture.disk import Connection, Disk, Platter, lay_out, on_disk
+from tests.torture.disk import Disk, Platter, lay_out, on_disk
 from yottabench.emulator.retention import DAY_MS
 from yottabench.emulator.store import base, sqlite, upkeep
 from yottabench.emulator.store.base import DeliveryState, TaskState
@@ -70,7 +71,7 @@ def record(seed: int, folder: Path, *, batches: int, synchronous: str = "FULL", 
     chance = random.Random(f"life {seed}")
     with on_disk(disk):
         store = type("_OnDisk", (_Recorded,), {"synchronous": synchronous})(folder / "data")
-        beside = Connection(folder / "data" / "yottabench.sqlite", disk.name)
+        beside = apsw.Connection(str(folder / "data" / "yottabench.sqlite"), vfs=disk.name)
         beside.execute(f"PRAGMA synchronous = {synchronous}")
         life = Life(disk, [], [], 0)
 
@@ -100,7 +101,7 @@ def record(seed: int, folder: Path, *, batches: int, synchronous: str = "FULL", 
     return life
 
 
-def _checkpoint_within(store: SqliteStore, beside: Connection, chance: random.Random) -> None:
+def _checkpoint_within(store: SqliteStore, beside: apsw.Connection, chance: random.Random) -> None:
     """The next transaction meets a checkpoint half-way, as it does when that runs on its own thread."""
     real = store._writer
     countdown = chance.randint(1, 6)
@@ -305,7 +306,7 @@ def _look(life: Life, left: dict[str, bytes], answered: int, folder: Path, where
             found.add("lost", f"{where}: after {answered} answers it holds {held}")
             return
         _recover(life, store, answered, where, found)
-    except (base.StoreError, sqlite.sqlite3.Error) as error:
+    except (base.StoreError, apsw.Error) as error:
         found.add("unreadable", f"{where}: {error}")
     finally:
         if store is not None:

@@ -2,7 +2,6 @@
 
 import random
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from tests.torture.lives import START_MS
 from yottabench.emulator.store import base, migrations, sqlite
 from yottabench.emulator.store.migrations import SCHEMA_VERSION
 from yottabench.emulator.store.sqlite import SqliteStore
+from yottabench.emulator.store.sqlite_connection import Connection, connect
 
 RELEASED = sorted(int(path.stem) for path in STORES.glob("*.sql"))
 LATER = SCHEMA_VERSION + 2
@@ -37,13 +37,13 @@ LATER_MIGRATIONS = {
 }
 
 
-def schema_of(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+def schema_of(connection: Connection) -> list[tuple[str, str]]:
     """Tables and indexes, without what comments and spaces make of them."""
     rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").fetchall()
     return [(name, re.sub(r"\s+", " ", re.sub(r"--[^\n]*", "", sql)).strip()) for name, sql in rows]
 
 
-def rows_of(connection: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+def rows_of(connection: Connection) -> dict[str, list[tuple[object, ...]]]:
     """What of a store every version must keep."""
     task = "SELECT seq, endpoint_id, task_id, state, fence, strikes, error FROM task ORDER BY seq"
     queries = {
@@ -65,7 +65,7 @@ def later() -> Iterator[None]:
 
 
 def version_of(folder: Path) -> int:
-    connection = sqlite3.connect(folder / "yottabench.sqlite")
+    connection = connect(folder / "yottabench.sqlite")
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     connection.close()
     return version
@@ -73,9 +73,9 @@ def version_of(folder: Path) -> int:
 
 def test_the_present_schema_is_frozen() -> None:
     assert STORES.joinpath(f"{SCHEMA_VERSION}.sql").exists(), "Freeze it: python -m tests.torture.freeze"
-    now, frozen = sqlite3.connect(":memory:"), sqlite3.connect(":memory:")
-    now.executescript(frozen_text())
-    frozen.executescript(STORES.joinpath(f"{SCHEMA_VERSION}.sql").read_text(encoding="utf-8"))
+    now, frozen = connect(Path(":memory:")), connect(Path(":memory:"))
+    now.execute(frozen_text())
+    frozen.execute(STORES.joinpath(f"{SCHEMA_VERSION}.sql").read_text(encoding="utf-8"))
     try:
         assert schema_of(now) == schema_of(frozen), (
             "schema.sql is not what was frozen. If a release wrote that, this needs a new SCHEMA_VERSION and an entry"
@@ -89,7 +89,7 @@ def test_the_present_schema_is_frozen() -> None:
 @pytest.mark.parametrize("version", RELEASED)
 def test_a_store_of_a_released_schema_opens_with_everything_in_it_and_goes_on(version: int, tmp_path: Path) -> None:
     thaw(version, tmp_path / "data")
-    connection = sqlite3.connect(tmp_path / "data" / "yottabench.sqlite")
+    connection = connect(tmp_path / "data" / "yottabench.sqlite")
     before = rows_of(connection)
     connection.close()
     store = QuickStore(tmp_path / "data")
@@ -109,7 +109,7 @@ def test_a_store_of_a_released_schema_opens_with_everything_in_it_and_goes_on(ve
 @pytest.mark.parametrize("version", RELEASED)
 def test_a_later_version_brings_a_store_up_to_date_with_everything_in_it(version: int, tmp_path: Path) -> None:
     thaw(version, tmp_path / "data")
-    connection = sqlite3.connect(tmp_path / "data" / "yottabench.sqlite")
+    connection = connect(tmp_path / "data" / "yottabench.sqlite")
     before = rows_of(connection)
     connection.close()
     for _ in range(2):  # the second time there is nothing to do
@@ -125,7 +125,7 @@ def test_a_later_version_brings_a_store_up_to_date_with_everything_in_it(version
 @pytest.mark.parametrize("power", [False, True])
 def test_a_migration_that_a_crash_or_a_loss_of_power_tears_is_whole_or_not_at_all(power: bool, tmp_path: Path) -> None:
     thaw(SCHEMA_VERSION, tmp_path / "data")
-    connection = sqlite3.connect(tmp_path / "data" / "yottabench.sqlite")
+    connection = connect(tmp_path / "data" / "yottabench.sqlite")
     before = rows_of(connection)
     connection.close()
     original = (tmp_path / "data" / "yottabench.sqlite").read_bytes()
@@ -179,7 +179,7 @@ def test_a_store_of_a_later_version_is_refused_with_what_to_do_and_left_alone(tm
 
 def test_a_store_of_a_version_that_was_never_released_is_refused_with_what_to_do(tmp_path: Path) -> None:
     thaw(SCHEMA_VERSION, tmp_path / "data")
-    connection = sqlite3.connect(tmp_path / "data" / "yottabench.sqlite")
+    connection = connect(tmp_path / "data" / "yottabench.sqlite")
     connection.execute("PRAGMA user_version = 1")
     connection.close()
     with pytest.raises(base.StoreError, match=r"schema version 1, which no release.*another --data"):

@@ -1,11 +1,11 @@
 """Brings the file of a store to the schema of today: whole, or not at all."""
 
 import os
-import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
 from yottabench.emulator.store.base import StoreError
+from yottabench.emulator.store.sqlite_connection import Connection
 
 SCHEMA_VERSION = 3
 
@@ -26,7 +26,7 @@ INSERT INTO task_block SELECT endpoint_id, 17, block >> 6, state, sum(n) FROM ta
 }
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
+def migrate(connection: Connection, path: Path) -> None:
     """Make the tables, or bring those of an earlier version up to date, in one transaction.
 
     Raises StoreError for a version that nothing leads from: a later one, or one that was never released.
@@ -39,7 +39,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a later yottabench: it has schema version {version}, and this one knows versions up"
             f" to {SCHEMA_VERSION}. Use the later one, or another --data folder."
         )
-    connection.executescript(
+    connection.execute(
         f"BEGIN IMMEDIATE;\n{_statements(version, path)}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
     )
 

@@ -1,7 +1,6 @@
 """The embedded store: SQLite in WAL mode with synchronous=FULL, written by one thread, read by another."""
 
 import fcntl
-import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreBroken, StoreError, TaskState
 from yottabench.emulator.store.migrations import make_folder, migrate
 from yottabench.emulator.store.sqlite_batches import SqliteBatches
+from yottabench.emulator.store.sqlite_connection import Connection, Error, connect, is_failed_flush
 from yottabench.emulator.store.sqlite_counts import CountChanges
-from yottabench.emulator.store.sqlite_wal import Checkpointer, is_failed_flush
+from yottabench.emulator.store.sqlite_wal import Checkpointer
 
 _RETURN = (
     "UPDATE task SET state = ?, strikes = strikes + ?, next_ms = ?, deadline_ms = NULL, updated_ms = ?"
@@ -55,7 +55,7 @@ class SqliteStore(SqliteBatches):
                 self._writer.close()
                 raise
             self._reader.execute("PRAGMA query_only = ON")
-        except (sqlite3.Error, OSError) as error:
+        except (Error, OSError) as error:
             self._lock.close()
             raise StoreError(f"{self._path} cannot be opened as a store: {error}") from error
         except StoreError:
@@ -77,8 +77,8 @@ class SqliteStore(SqliteBatches):
         }
         self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"), self._break)
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=512)
+    def _connect(self) -> Connection:
+        connection = connect(self._path)
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",
@@ -95,7 +95,7 @@ class SqliteStore(SqliteBatches):
         # the database and flushed anew, it can be built upon. A disk that is too full for that may still be read.
         try:
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except Error as error:
             if is_failed_flush(error):
                 raise self._break(error) from error
 
@@ -188,10 +188,8 @@ class SqliteStore(SqliteBatches):
         return Moved.DONE
 
     def _drop_endpoint(self, command: base.DropEndpoint) -> Moved:
-        cursor = self._writer.execute(
-            "UPDATE endpoint SET deleted = 1 WHERE id = ? AND deleted = 0", (command.endpoint_id,)
-        )
-        return Moved.DONE if cursor.rowcount == 1 else Moved.STALE
+        self._writer.execute("UPDATE endpoint SET deleted = 1 WHERE id = ? AND deleted = 0", (command.endpoint_id,))
+        return Moved.DONE if self._writer.changes() == 1 else Moved.STALE
 
     def _put_worker(self, command: base.PutWorker) -> DueDelivery | None:
         worker = command.worker
@@ -238,8 +236,8 @@ class SqliteStore(SqliteBatches):
         return base.FailedTasks(len(rows), tuple(deliveries), more=len(rows) == command.limit)
 
     def _claim_delivery(self, command: base.ClaimDelivery) -> Moved:
-        cursor = self._writer.execute("UPDATE delivery SET state = 1 WHERE id = ? AND state = 0", (command.id,))
-        return Moved.DONE if cursor.rowcount == 1 else Moved.STALE
+        self._writer.execute("UPDATE delivery SET state = 1 WHERE id = ? AND state = 0", (command.id,))
+        return Moved.DONE if self._writer.changes() == 1 else Moved.STALE
 
     def _end_delivery(self, command: base.EndDelivery) -> Moved:
         acked = command.state is DeliveryState.ACKED

@@ -1,7 +1,6 @@
 """The moves that every task makes, many rows to a statement: submit, lease, finish."""
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, TypeVar
@@ -11,14 +10,11 @@ import msgspec
 from yottabench.emulator.receivers import destination_of
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DueDelivery, Moved, TaskState
+from yottabench.emulator.store.sqlite_connection import Connection, Cursor
 from yottabench.emulator.store.sqlite_upkeep import SqliteUpkeep
 
 T = TypeVar("T")
 
-# None, bytes and enumerations are slow to bind: sqlite3 looks for adapters of theirs, and an exception is made for each
-# that is not there. So what most tasks do has statements without the columns that stay empty, and what is kept as it
-# came in is bound as a bytearray.
-#
 # Rows per statement: each statement costs a turn with Python's lock, which the event loop wants at the same time. Up to
 # 32 rows are one statement, whatever their number; longer ones would cost memory for each further number.
 _ROWS = (64, *range(32, 0, -1))
@@ -38,19 +34,10 @@ _INSERT_TASKS = _statements(
     " ON CONFLICT (endpoint_id, task_id) DO NOTHING",
     _SUBMIT_ROWS,
 )
-_INSERT_BARE_TASKS = _statements(
-    "INSERT INTO task (seq, endpoint_id, task_id, state, fence, strikes, created_ms, updated_ms) VALUES",
-    "(?, ?, ?, 0, 0, 0, ?, ?)",
-    " ON CONFLICT (endpoint_id, task_id) DO NOTHING",
-    _SUBMIT_ROWS,
-)
 _INSERT_INPUTS = _statements(
     "INSERT INTO task_input (seq, worker_port, process_uri, webhook_auth_key, headers, input) VALUES",
     "(?, ?, ?, ?, ?, ?)",
     sizes=_SUBMIT_ROWS,
-)
-_INSERT_BARE_INPUTS = _statements(
-    "INSERT INTO task_input (seq, worker_port, process_uri, input) VALUES", "(?, ?, ?, ?)", sizes=_SUBMIT_ROWS
 )
 _LEASE = _statements(
     "UPDATE task SET state = 1, fence = fence + 1, worker_id = v.column3, worker_url = v.column4,"
@@ -62,12 +49,6 @@ _FINISH = _statements(
     "UPDATE task SET state = v.column3, error = v.column4, deadline_ms = NULL, ended_ms = v.column5,"
     " updated_ms = v.column5 FROM (VALUES",
     "(?, ?, ?, ?, ?)",
-    ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook",
-)
-_SUCCEED = _statements(
-    "UPDATE task SET state = 3, error = NULL, deadline_ms = NULL, ended_ms = v.column3, updated_ms = v.column3"
-    " FROM (VALUES",
-    "(?, ?, ?)",
     ") v WHERE seq = v.column1 AND state = 1 AND fence = v.column2 RETURNING endpoint_id, seq, state, webhook",
 )
 _INSERT_OUTPUTS = _statements("INSERT INTO task_output (seq, output) VALUES", "(?, ?)")
@@ -106,14 +87,14 @@ class SqliteBatches(SqliteUpkeep):
                     outcomes[place] = outcome
         return outcomes
 
-    def _write_rows(self, sql: str, values: Sequence[Any]) -> sqlite3.Cursor:
+    def _write_rows(self, sql: str, values: Sequence[Any]) -> Cursor:
         # A long one keeps the core for 0.1 to 0.3 ms. If the event loop shares it, and has work, it goes first.
         if len(values) >= _LONG_VALUES:
             os.sched_yield()
         return self._writer.execute(sql, values)
 
     @staticmethod
-    def _one(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> Any:
+    def _one(connection: Connection, sql: str, values: Sequence[Any] = ()) -> Any:
         return connection.execute(sql, values).fetchone()[0]
 
     def _moved(self, rows: list[tuple[int, int]], source: TaskState, target: TaskState) -> Moved:
@@ -142,40 +123,21 @@ class SqliteBatches(SqliteUpkeep):
 
     def _insert_tasks(self, numbered: Sequence[tuple[int, base.SubmitTask]]) -> int:
         """How many were new."""
-        tasks: list[Any]
-        if all(each.webhook is None for _, each in numbered):
-            statement = _INSERT_BARE_TASKS[len(numbered)]
-            tasks = [
-                value
-                for seq, each in numbered
-                for value in (seq, each.endpoint_id, each.task_id, each.now_ms, each.now_ms)
-            ]
-        else:
-            statement = _INSERT_TASKS[len(numbered)]
-            tasks = [
-                value
-                for seq, each in numbered
-                for value in (seq, each.endpoint_id, each.task_id, each.webhook, each.now_ms, each.now_ms)
-            ]
-        return self._write_rows(statement, tasks).rowcount
+        tasks = [
+            value
+            for seq, each in numbered
+            for value in (seq, each.endpoint_id, each.task_id, each.webhook, each.now_ms, each.now_ms)
+        ]
+        self._write_rows(_INSERT_TASKS[len(numbered)], tasks)
+        return self._writer.changes()
 
     def _insert_inputs(self, numbered: Sequence[tuple[int, base.SubmitTask]]) -> None:
-        inputs: list[Any]
-        if all(each.webhook_auth_key is None and each.headers is None for _, each in numbered):
-            statement = _INSERT_BARE_INPUTS[len(numbered)]
-            inputs = [
-                value
-                for seq, each in numbered
-                for value in (seq, each.worker_port, each.process_uri, bytearray(each.input))
-            ]
-        else:
-            statement = _INSERT_INPUTS[len(numbered)]
-            inputs = [
-                value
-                for seq, each in numbered
-                for value in (seq, each.worker_port, each.process_uri, each.webhook_auth_key, each.headers, each.input)
-            ]
-        self._write_rows(statement, inputs)
+        inputs = [
+            value
+            for seq, each in numbered
+            for value in (seq, each.worker_port, each.process_uri, each.webhook_auth_key, each.headers, each.input)
+        ]
+        self._write_rows(_INSERT_INPUTS[len(numbered)], inputs)
         self._changes.move(((each.endpoint_id, seq) for seq, each in numbered), None, TaskState.QUEUED)
 
     def _known_task(self, command: base.SubmitTask) -> base.Submitted:
@@ -206,7 +168,8 @@ class SqliteBatches(SqliteUpkeep):
     def _finish_all(self, commands: Sequence[base.FinishTask]) -> list[base.Finished]:
         outcomes: list[base.Finished] = []
         for rows in _portions(commands):
-            found = self._end_rows(rows)
+            values = [value for each in rows for value in (each.seq, each.fence, each.state, each.error, each.now_ms)]
+            found: list[tuple[int, int, int, str | None]] = self._write_rows(_FINISH[len(rows)], values).fetchall()
             for state in {each.state for each in rows}:
                 self._changes.move([(id_, seq) for id_, seq, new, _ in found if new == state], TaskState.LEASED, state)
             webhooks = {seq: webhook for _, seq, _, webhook in found}
@@ -216,22 +179,9 @@ class SqliteBatches(SqliteUpkeep):
             outcomes += [self._finished(each, webhooks) for each in rows]
         return outcomes
 
-    def _end_rows(self, commands: Sequence[base.FinishTask]) -> list[tuple[int, int, int, str | None]]:
-        """Of those that moved: endpoint, seq, state and webhook."""
-        values: list[Any]
-        if all(each.state is TaskState.SUCCEEDED and each.error is None for each in commands):
-            statement = _SUCCEED[len(commands)]
-            values = [value for each in commands for value in (each.seq, each.fence, each.now_ms)]
-        else:
-            statement = _FINISH[len(commands)]
-            values = [
-                value for each in commands for value in (each.seq, each.fence, each.state, each.error, each.now_ms)
-            ]
-        return self._write_rows(statement, values).fetchall()
-
     def _insert_outputs(self, commands: Sequence[tuple[int, bytes]]) -> None:
         for rows in _portions(commands):
-            values = [value for seq, output in rows for value in (seq, bytearray(output))]
+            values = [value for seq, output in rows for value in (seq, output)]
             self._write_rows(_INSERT_OUTPUTS[len(rows)], values)
 
     def _finished(self, command: base.FinishTask, webhooks: dict[int, str | None]) -> base.Finished:

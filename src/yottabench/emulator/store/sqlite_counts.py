@@ -1,11 +1,11 @@
 """How many tasks there are: of each state, and of each state in each block of seqs, so that a page far in is found."""
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from yottabench.emulator.store.base import TaskState
+from yottabench.emulator.store.sqlite_connection import Connection
 
 # A block holds 2**bits seqs, a large one 64 small ones. To find a page is to read the large blocks before it, the small
 # ones before it in its large one, and to pass over what is left: with ten million tasks some 80, 64 and 2,048 at most.
@@ -52,13 +52,12 @@ class CountChanges:
         """Begin anew."""
         self._small.clear()
 
-    def write(self, connection: sqlite3.Connection) -> None:
+    def write(self, connection: Connection) -> None:
         """Bring the tables up to date, within the transaction that moved the tasks."""
         states: defaultdict[tuple[int, int], int] = defaultdict(int)
         blocks: defaultdict[tuple[int, int, int, int], int] = defaultdict(int)
-        for (endpoint_id, small, of), change in self._small.items():
+        for (endpoint_id, small, state), change in self._small.items():
             if change:
-                state = int(of)  # binding an enumeration takes sqlite3 long
                 states[endpoint_id, state] += change
                 for bits in BLOCK_BITS:
                     blocks[endpoint_id, bits, small >> (bits - BLOCK_BITS[-1]), state] += change

@@ -1,6 +1,5 @@
 """What the SQLite store tells of the past of its tasks and deliveries, and all of it as a snapshot."""
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from yottabench.emulator.store.base import (
     WorkerRecord,
     WorkerStatus,
 )
+from yottabench.emulator.store.sqlite_connection import Connection, Error
 from yottabench.emulator.store.sqlite_reads import SqliteReads
 
 _TASK = (
@@ -45,7 +45,7 @@ _SAVED_DELIVERY_FIELDS = tuple(name for name in upkeep.SavedDelivery.__struct_fi
 class SqliteHistory(SqliteReads):
     """The reading half of upkeep; see History for what each promises."""
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         raise NotImplementedError
 
     def task_history(self, endpoint_id: int, task_id: str) -> upkeep.TaskHistory | None:
@@ -108,14 +108,14 @@ class SqliteHistory(SqliteReads):
             with closing(self._connect()) as connection:
                 connection.execute("BEGIN")
                 return _Taking(connection, namespace, max_tasks).all(now_ms)
-        except sqlite3.Error as error:
+        except Error as error:
             raise StoreError(f"The store could not read: {error}") from error
 
 
 class _Taking:
     """One snapshot, read in one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, namespace: str | None, max_tasks: int) -> None:
+    def __init__(self, connection: Connection, namespace: str | None, max_tasks: int) -> None:
         self._connection = connection
         self._values = {"namespace": namespace}
         self._max_tasks = max_tasks

@@ -1,6 +1,5 @@
 """What the SQLite store reads: on a connection of its own, beside the writer, always the last commit."""
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -9,6 +8,7 @@ import msgspec
 from yottabench.emulator.limits import READY_INPUT_MAX_BYTES
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, StoreError, TaskState
+from yottabench.emulator.store.sqlite_connection import Connection, Error
 from yottabench.emulator.store.sqlite_counts import HIGHEST_SEQ, start_of_page
 
 _SUMMARY = (
@@ -30,12 +30,12 @@ _DESTINATIONS = (
 class SqliteReads:
     """The reading half of the Store."""
 
-    _reader: sqlite3.Connection
+    _reader: Connection
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
             return self._reader.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except Error as error:
             raise StoreError(f"The store could not read: {error}") from error
 
     def endpoints(self) -> list[base.EndpointRecord]:

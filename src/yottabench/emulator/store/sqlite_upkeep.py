@@ -1,6 +1,5 @@
 """The commands of store/upkeep.py on SQLite: retention, clearing, snapshots put back, deliveries sent again."""
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import msgspec
 from yottabench.emulator.receivers import destination_of
 from yottabench.emulator.store import upkeep
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, TaskState, WorkerStatus
+from yottabench.emulator.store.sqlite_connection import Connection
 from yottabench.emulator.store.sqlite_counts import CountChanges
 from yottabench.emulator.store.sqlite_history import SqliteHistory
 
@@ -64,7 +64,7 @@ _EMPTY_ENDPOINTS = (
 class SqliteUpkeep(SqliteHistory):
     """The writing half of upkeep."""
 
-    _writer: sqlite3.Connection
+    _writer: Connection
     _changes: CountChanges
     _next_seq: int
 

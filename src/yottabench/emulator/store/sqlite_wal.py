@@ -1,29 +1,22 @@
 """Keeps the WAL of the SQLite store short without making a commit wait."""
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+
+from yottabench.emulator.store.sqlite_connection import Connection, Error, is_failed_flush
 
 # A checkpoint follows every so many commits once the WAL is worth it. The file then stays as long as it is and is
 # written over from its beginning: syncing a file that grows costs two to five times as much.
 _CHECKPOINT_COMMITS = 100
 _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _WAL_MAX_BYTES = 64 * 1024 * 1024
-_FLUSH_FAILED = frozenset([sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC])
-
-
-def is_failed_flush(error: BaseException) -> bool:
-    """Whether the system could not bring what was written to the disk. It then forgets that it was asked to."""
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _FLUSH_FAILED
 
 
 class Checkpointer:
     """Moves the WAL into the database beside the writer, so that no commit waits for it."""
 
-    def __init__(
-        self, connect: Callable[[], sqlite3.Connection], wal: Path, flush_failed: Callable[[sqlite3.Error], object]
-    ) -> None:
+    def __init__(self, connect: Callable[[], Connection], wal: Path, flush_failed: Callable[[Error], object]) -> None:
         self._connection = connect()
         self._flush_failed = flush_failed
         self._wal = wal
@@ -41,7 +34,7 @@ class Checkpointer:
             self._commits = 0
             self._wake.set()
 
-    def cut_wal_if_long(self, writer: sqlite3.Connection) -> None:
+    def cut_wal_if_long(self, writer: Connection) -> None:
         """Called by the writer before a transaction: under steady load only the writer finds a moment to start anew."""
         if self._moved:
             self._moved = False
@@ -71,9 +64,9 @@ class Checkpointer:
             self._checkpoint(self._connection, "PASSIVE")
             self._moved = True
 
-    def _checkpoint(self, connection: sqlite3.Connection, how: str) -> None:
+    def _checkpoint(self, connection: Connection, how: str) -> None:
         try:
             connection.execute(f"PRAGMA wal_checkpoint({how})")
-        except sqlite3.Error as error:
+        except Error as error:
             if is_failed_flush(error):
                 self._flush_failed(error)
