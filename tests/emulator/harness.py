@@ -130,7 +130,7 @@ class StepWriter(Writer):
         self._store = store
         self._loop = loop
         self._clock = clock
-        self._batch: list[tuple[Command[Any], asyncio.Future[Any]]] = []
+        self._batch: list[tuple[Command[Any], Callable[[Any], None]]] = []
         self._booked = False
         self.commits = 0
         self.commands = 0
@@ -139,12 +139,10 @@ class StepWriter(Writer):
         self.held = False
         self.done: list[tuple[Command[Any], Any]] = []
 
-    def commit(self, command: Command[Any]) -> asyncio.Future[Any]:
-        done: asyncio.Future[Any] = self._loop.create_future()
+    def commit_then(self, command: Command[Any], then: Callable[[Any], None]) -> None:
         self.unanswered += 1
-        self._batch.append((command, done))
+        self._batch.append((command, then))
         self._book()
-        return done
 
     def let_go(self) -> None:
         """End a long commit."""
@@ -183,16 +181,14 @@ class StepWriter(Writer):
             self._check_room({type(command) for command, _ in batch})
             outcomes = self._store.apply([command for command, _ in batch])
         except StoreError as error:
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(error)
+            for _, then in batch:
+                then(error)
             return
         self.commits += 1
         self.commands += len(batch)
-        for (command, done), outcome in zip(batch, outcomes, strict=True):
+        for (command, then), outcome in zip(batch, outcomes, strict=True):
             self.done.append((command, outcome))
-            if not done.done():
-                done.set_result(outcome)
+            then(outcome)
 
 
 # ---- whoever is called over HTTP

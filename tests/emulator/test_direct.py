@@ -114,7 +114,7 @@ class Client:
         return self._count(self._direct.read(*request))
 
     def _count(self, answer: Any) -> Any:
-        self.took += answer is not None
+        self.took += answer not in (None, False)
         return answer
 
     async def send(self, *pieces: bytes) -> bytes:
@@ -529,12 +529,14 @@ async def test_answers_come_in_the_order_of_the_requests(bench: Bench) -> None:
     assert not client.line.paused
 
 
-async def test_a_client_that_left_loses_nothing_but_its_answer(bench: Bench) -> None:
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_a_client_that_left_loses_nothing_but_its_answer(bench: Bench, stopping: bool) -> None:
     endpoint_id = await bench.endpoint(workers=0)
     client = Client(bench, direct=True)
     bench.writer.held = True
     await client.send(post(endpoint_id, submit_body(taskId="a")))
-    assert len(client.state.tasks) == 1
+    if stopping:
+        client.protocol.shutdown()
     client.leave()
     bench.writer.let_go()
     await settle()
@@ -558,6 +560,15 @@ async def test_a_submit_under_way_is_answered_when_the_server_stops_and_then_the
     assert answers(client.line.sent)[0][0] == 200
     assert b"\r\nconnection: close\r\n" in client.line.sent
     assert client.line.ended == "closed"
+    assert not client.state.tasks
+
+
+async def test_nothing_is_waited_for_when_all_was_answered(bench: Bench) -> None:
+    endpoint_id = await bench.endpoint(workers=0)
+    client = Client(bench, direct=True)
+    await client.send(post(endpoint_id))
+    client.protocol.shutdown()
+    assert (client.state.tasks, client.line.ended) == (set(), "closed")
 
 
 async def test_a_submit_that_is_given_up_ends_its_connection(bench: Bench) -> None:
@@ -565,6 +576,7 @@ async def test_a_submit_that_is_given_up_ends_its_connection(bench: Bench) -> No
     client = Client(bench, direct=True)
     bench.writer.held = True
     await client.send(post(endpoint_id))
+    client.protocol.shutdown()
     for task in tuple(client.state.tasks):
         task.cancel()
     await settle()

@@ -595,6 +595,113 @@ async def test_a_connection_that_ended_before_the_request_was_sent_is_a_failure_
             await exchange
 
 
+class HandTimer:
+    def __init__(self, due_s: float, run: Callable[[], None]) -> None:
+        self.due_s, self.run, self.cancelled = due_s, run, False
+
+    def when(self) -> float:
+        return self.due_s
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class HandLoop:
+    """As much of a loop as a connection needs, with a time that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.timers: list[HandTimer] = []
+        self.create_future = asyncio.get_running_loop().create_future
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_at(self, due_s: float, run: Callable[[], None]) -> HandTimer:
+        self.timers.append(HandTimer(due_s, run))
+        return self.timers[-1]
+
+    @property
+    def booked(self) -> list[HandTimer]:
+        return [timer for timer in self.timers if not timer.cancelled]
+
+    def advance(self, now_s: float) -> None:
+        self.now_s = now_s
+        for timer in self.booked:
+            if timer.due_s <= now_s:
+                self.timers.remove(timer)
+                timer.run()
+
+
+@contextlib.asynccontextmanager
+async def timed() -> AsyncIterator[tuple[HandLoop, http1._Connection, Callable[[float], asyncio.Task[Answer]]]]:
+    """A connection on a loop by hand, and what sends a request on it with a time of so many seconds."""
+    loop = HandLoop()
+    with socket.socket() as sock:
+        connection = http1._Connection(loop, "peer", sock)  # type: ignore[arg-type]
+        connection.connection_made(FedTransport())
+
+        def ask(timeout_s: float) -> asyncio.Task[Answer]:
+            exchange = connection.exchange(b"", timeout_s=timeout_s, max_body_bytes=LIMIT, head=False)
+            return asyncio.get_running_loop().create_task(exchange)
+
+        yield loop, connection, ask
+
+
+async def test_a_request_has_its_own_time_whatever_time_those_before_it_on_the_connection_had() -> None:
+    async with timed() as (loop, connection, ask):
+        for timeout_s in (10, 4, 30):
+            exchange = ask(timeout_s)
+            await asyncio.sleep(0)
+            connection.data_received(OK)
+            await exchange
+            assert len(loop.booked) == 1
+        last = ask(3)
+        await asyncio.sleep(0)
+        loop.advance(102.9)
+        await asyncio.sleep(0)
+        assert not last.done()
+        loop.advance(103)
+        with pytest.raises(AnswerTimeout, match="within 3 s"):
+            await last
+        assert loop.booked == []
+
+
+async def test_the_timer_of_an_earlier_request_ends_no_later_one_and_no_silence_between_them() -> None:
+    async with timed() as (loop, connection, ask):
+        first = ask(5)
+        await asyncio.sleep(0)
+        connection.data_received(OK)
+        await first
+        loop.advance(106)
+        assert connection.reusable
+        assert loop.booked == []  # what waits for nothing costs nothing
+        for timeout_s in (5, 50):
+            exchange = ask(timeout_s)
+            await asyncio.sleep(0)
+            if timeout_s == 5:
+                connection.data_received(OK)
+                await exchange
+        loop.advance(112)
+        await asyncio.sleep(0)
+        assert not exchange.done()
+        loop.advance(156)
+        with pytest.raises(AnswerTimeout, match="within 50 s"):
+            await exchange
+
+
+@pytest.mark.parametrize("end", ["dropped", "lost"])
+async def test_a_connection_that_ended_leaves_no_timer(end: str) -> None:
+    async with timed() as (loop, connection, ask):
+        exchange = ask(3600)
+        await asyncio.sleep(0)
+        connection.data_received(OK)
+        await exchange
+        assert len(loop.booked) == 1
+        connection.drop() if end == "dropped" else connection.connection_lost(None)
+        assert loop.booked == []
+
+
 WIRES = st.sampled_from(
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nabcde",

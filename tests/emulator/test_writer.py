@@ -259,6 +259,42 @@ async def test_insisting_tries_again_after_a_while_until_it_is_kept(
     assert store.batches == [[7]]
 
 
+async def test_who_does_not_wait_is_told_the_outcome_or_why_there_is_none(writer: Writer, store: ScriptedStore) -> None:
+    told: list[Any] = []
+    for number in range(2):
+        writer.commit_then(ClaimDelivery(id=number), told.append)
+    await until(lambda: len(told) == 2)
+    assert told == [0, 1]
+    store.faults = [StoreError("full")]
+    writer.commit_then(ClaimDelivery(id=2), told.append)
+    await until(lambda: len(told) == 3)
+    assert isinstance(told[2], StoreError)
+    assert writer.unanswered == 0
+
+
+async def test_one_whose_sequel_fails_costs_nobody_else_an_answer(
+    writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("a fault of ours")
+
+    writer.commit_then(ClaimDelivery(id=0), fail)
+    assert await asyncio.wait_for(put(writer, 1), 30) == 1
+    assert writer.unanswered == 0
+    assert "a fault of ours" in caplog.text
+
+
+async def test_insisting_on_what_was_refused_waits_before_it_tries(
+    writer: Writer, store: ScriptedStore, clock: FakeClock
+) -> None:
+    kept = asyncio.ensure_future(writer.insist(ClaimDelivery(id=7), refused=True))
+    await until(lambda: clock.next_due_ms() is not None)
+    assert (store.batches, writer.retrying, writer.unanswered) == ([], 1, 0)
+    await clock.advance(STORE_RETRY_MS / 1000)
+    assert await asyncio.wait_for(kept, 30) == 7
+    assert (store.batches, writer.retrying) == ([[7]], 0)
+
+
 @pytest.mark.parametrize("commands", [3, 2 * BATCH_MAX_COMMANDS + 1])
 async def test_closing_commits_what_waits(writer: Writer, store: ScriptedStore, commands: int) -> None:
     store.gate.clear()

@@ -238,18 +238,21 @@ def a_worker_that_goes_keeps_getting_tasks() -> Any:
 
 @mutant()
 def the_worker_is_called_before_the_lease_is_durable() -> Any:
-    async def lease(dispatcher: Dispatcher, task: Any, worker: Any, deadline_ms: int) -> Any:
-        dispatcher._writer.commit(
+    def lease(dispatcher: Dispatcher, task: Any, worker: Any) -> None:
+        now_ms = dispatcher._clock.now_ms()
+        deadline_ms = now_ms + int(dispatcher._settings.worker_timeout_s * 1000)
+        dispatcher._writer.commit_then(
             base.LeaseTask(
                 seq=task.seq,
                 fence=task.fence,
                 worker_id=worker.id,
                 worker_url="",
                 deadline_ms=deadline_ms,
-                now_ms=dispatcher._clock.now_ms(),
-            )
-        ).add_done_callback(lambda done: done.exception())
-        return base.Moved.DONE
+                now_ms=now_ms,
+            ),
+            lambda _: None,
+        )
+        dispatcher._leased(task, worker, deadline_ms, base.Moved.DONE)
 
     return mock.patch.object(Dispatcher, "_lease", lease)
 
@@ -258,9 +261,9 @@ def the_worker_is_called_before_the_lease_is_durable() -> Any:
 def a_return_is_not_tried_again_when_the_disk_is_full() -> Any:
     real = SimWriter.insist
 
-    async def insist(writer: SimWriter, command: Any) -> Any:
+    async def insist(writer: SimWriter, command: Any, *, refused: bool = False) -> Any:
         if not isinstance(command, base.ReturnTask):
-            return await real(writer, command)
+            return await real(writer, command, refused=refused)
         try:
             return await writer.commit(command)
         except base.StoreError:

@@ -75,10 +75,9 @@ class SimWriter(StepWriter):
         """What the next commit will hold."""
         return self._batch
 
-    def commit(self, command: Any) -> Any:
-        if self.dead:
-            return self._loop.create_future()
-        return super().commit(command)
+    def commit_then(self, command: Any, then: Any) -> None:
+        if not self.dead:
+            super().commit_then(command, then)
 
     def _book(self) -> None:
         """Nothing happens by itself."""

@@ -30,6 +30,7 @@ from yottabench.emulator.store.base import (
     EndpointStatus,
     PutEndpoint,
     ReadyTask,
+    StoreError,
     SubmitTask,
     Submitted,
     WorkerRecord,
@@ -64,14 +65,6 @@ class _Route(msgspec.Struct, frozen=True):
     segment: str
     endpoint_id: str
     ids: tuple[str, ...]
-
-
-class Submitting(msgspec.Struct, frozen=True, gc=False):
-    """A submit on its way to the disk."""
-
-    endpoint: Endpoint
-    command: SubmitTask
-    commit: "asyncio.Future[Submitted]"
 
 
 class Api:
@@ -356,12 +349,11 @@ class Api:
         return self._known_route(path)
 
     async def _submit(self, endpoint: Endpoint, request: Request) -> Any:
-        submitting = self.begin_submit(endpoint, request.body)
-        await submitting.commit
-        return self.end_submit(submitting)
+        command = self.read_submit(endpoint, request.body)
+        return self.end_submit(endpoint, command, await self._on.writer.commit(command))
 
-    def begin_submit(self, endpoint: Endpoint, body: bytes) -> Submitting:
-        """Check a submit and give it to the writer. Raises ApiError."""
+    def read_submit(self, endpoint: Endpoint, body: bytes) -> SubmitTask:
+        """What a submit asks of the store. Raises ApiError."""
         submission = requests.read_submit(body, strict=self._on.settings.strict_validation)
         record = endpoint.record
         if record.spec.service_mode != "QUEUE":
@@ -377,7 +369,7 @@ class Api:
             )
         if self._rates is not None:
             check_open_tasks(self._open_tasks(record.id), record.id)
-        command = SubmitTask(
+        return SubmitTask(
             endpoint_id=record.id,
             task_id=submission.task_id or self._on.ids.task_id(),
             input=submission.input,
@@ -388,16 +380,17 @@ class Api:
             headers=submission.headers,
             now_ms=self._clock.now_ms(),
         )
-        return Submitting(endpoint, command, self._on.writer.commit(command))
 
-    def end_submit(self, submitting: Submitting) -> dict[str, str]:
-        """The `data` of a submit whose commit is done. Raises ApiError, or what became of the commit."""
-        submitted = submitting.commit.result()
-        command = submitting.command
+    def commit_then(self, command: SubmitTask, then: Callable[[Submitted | StoreError], None]) -> None:
+        """See Writer.commit_then."""
+        self._on.writer.commit_then(command, then)
+
+    def end_submit(self, endpoint: Endpoint, command: SubmitTask, submitted: Submitted) -> dict[str, str]:
+        """The `data` of a submit that is durable, its task in the queue. Raises ApiError."""
         if submitted.known:
             self._check_repeat(command.task_id, submitted.same)
         else:
-            submitting.endpoint.dispatcher.add_task(
+            endpoint.dispatcher.add_task(
                 ReadyTask(
                     seq=submitted.seq,
                     endpoint_id=command.endpoint_id,

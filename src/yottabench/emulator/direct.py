@@ -3,18 +3,18 @@
 Whatever is unusual about a request, or wrong with it, is left to the application: it has the words for it.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 
-from yottabench.emulator.app import Api, Submitting
+from yottabench.emulator.app import Api
 from yottabench.emulator.codes import ApiError
-from yottabench.emulator.store.base import Submitted
+from yottabench.emulator.endpoints import Endpoint
+from yottabench.emulator.store.base import StoreError, SubmitTask, Submitted
 from yottabench.emulator.wire import Wire, as_api_error, success
 
 _HOSTS = 256
 
-Answer = Callable[[int | None, bytes], None]  # the status and the body
+Answer = Callable[[int, bytes], None]  # the status and the body
 
 
 class DirectAnswers:
@@ -54,26 +54,25 @@ class DirectAnswers:
         self._wire.answers[200] += 1
         return success(data)
 
-    def begin(self, target: bytes, namespace: str, body: bytes, answer: Answer) -> "asyncio.Future[Submitted] | None":
+    def begin(self, target: bytes, namespace: str, body: bytes, answer: Answer) -> bool:
         """See direct_protocol.Direct: `answer` is called once the submit is durable, or cannot be."""
         try:
             endpoint = self._api.submit_to(target.decode("latin-1"), namespace)
             if endpoint is None:
-                return None
-            submitting = self._api.begin_submit(endpoint, body)
+                return False
+            command = self._api.read_submit(endpoint, body)
         except Exception:  # before anything was done, as above
-            return None
-        submitting.commit.add_done_callback(lambda _: self._end(submitting, answer))
-        return submitting.commit
+            return False
+        self._api.commit_then(command, partial(self._end, endpoint, command, answer))
+        return True
 
-    def _end(self, submitting: Submitting, answer: Answer) -> None:
-        if submitting.commit.cancelled():  # the server ends
-            answer(None, b"")
-            return
+    def _end(self, endpoint: Endpoint, command: SubmitTask, answer: Answer, submitted: Submitted | StoreError) -> None:
         try:
-            body = success(self._api.end_submit(submitting))
+            if isinstance(submitted, StoreError):
+                raise submitted
+            body = success(self._api.end_submit(endpoint, command, submitted))
         except Exception as error:
-            path = f"/v2/serverless/{submitting.command.endpoint_id}/tasks"
+            path = f"/v2/serverless/{command.endpoint_id}/tasks"
             answer(*self._wire.refused(as_api_error(error, "POST", path)))
         else:
             self._wire.answers[200] += 1

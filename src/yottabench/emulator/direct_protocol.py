@@ -24,13 +24,10 @@ class Direct(Protocol):
         """The answer to a GET, which is JSON and a success; None leaves it to the application."""
         ...
 
-    def begin(
-        self, target: bytes, owner: str, body: bytes, answer: Callable[[int | None, bytes], None]
-    ) -> "asyncio.Future[Any] | None":
-        """Take up a POST, now whole, or leave it to the application (None).
+    def begin(self, target: bytes, owner: str, body: bytes, answer: Callable[[int, bytes], None]) -> bool:
+        """Take up a POST, now whole, or leave it to the application (False).
 
-        Ends with the future that it gives: `answer` is called once, with the status and a body that is JSON, or with
-        None when there is nothing to say.
+        `answer` is called once, in a later turn of the loop, with the status and a body that is JSON.
         """
         ...
 
@@ -38,13 +35,13 @@ class Direct(Protocol):
 class _DirectCycle:
     """What uvicorn looks at of a request that is being answered, for those that are answered without ASGI."""
 
-    __slots__ = ("answered", "disconnected", "keep_alive", "message_event", "response_complete")
+    __slots__ = ("awaited", "disconnected", "keep_alive", "message_event", "response_complete")
 
     def __init__(self) -> None:
         self.message_event = asyncio.Event()  # nobody waits for it
 
-    def begin(self, answered: "asyncio.Future[Any]") -> None:
-        self.answered = answered
+    def begin(self) -> None:
+        self.awaited: asyncio.Future[None] | None = None  # by the server, when it ends
         self.disconnected = False
         self.keep_alive = True
         self.response_complete = False
@@ -166,26 +163,35 @@ class DirectProtocol(GuardedProtocol):
             if read is not None:
                 self._write_direct(200, read, keep_alive=True)
             return read is not None
-        answered = self._direct.begin(target, owner, body, self._answer_direct)
-        if answered is None:
+        if not self._direct.begin(target, owner, body, self._answer_direct):
             return False
         cycle = self._direct_cycle = self._direct_cycle or _DirectCycle()
-        cycle.begin(answered)
+        cycle.begin()
         self.cycle = cycle  # pyright: ignore[reportAttributeAccessIssue] -- it has what is looked at
-        self.tasks.add(answered)  # pyright: ignore[reportArgumentType] -- waited for when the server ends, as its tasks are
         return True
 
-    def _answer_direct(self, status: int | None, body: bytes) -> None:
+    def shutdown(self) -> None:
+        super().shutdown()
+        cycle = self._direct_cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.awaited = self.loop.create_future()
+            self.tasks.add(cycle.awaited)  # pyright: ignore[reportArgumentType] -- it is only waited for, or cancelled
+            cycle.awaited.add_done_callback(self._is_awaited_no_more)
+
+    def _is_awaited_no_more(self, awaited: "asyncio.Future[None]") -> None:
+        self.tasks.discard(awaited)  # pyright: ignore[reportArgumentType] -- as above
+        if awaited.cancelled():
+            self.transport.abort()
+
+    def _answer_direct(self, status: int, body: bytes) -> None:
         cycle = self._direct_cycle
         assert cycle is not None
-        self.tasks.discard(cycle.answered)  # pyright: ignore[reportArgumentType] -- as above
+        if cycle.awaited is not None and not cycle.awaited.done():
+            cycle.awaited.set_result(None)
         if cycle.disconnected or self.transport.is_closing():
             return
         cycle.response_complete = True
-        if status is None:
-            self.transport.abort()
-        else:
-            self._write_direct(status, body, keep_alive=cycle.keep_alive)
+        self._write_direct(status, body, keep_alive=cycle.keep_alive)
 
     def _write_direct(self, status: int, body: bytes, *, keep_alive: bool) -> None:
         common = _common_lines(self.server_state.default_headers)
