@@ -66,8 +66,8 @@ def submissions() -> Report:
             runs[name].append(measure())
     report = Report(
         "Durable submissions",
-        f"{CONNECTIONS} connections, {SECONDS} s, {REPETITIONS} rounds in turn; server and wrk on a core each. SQLite"
-        " with synchronous=FULL; every answer after its commit.",
+        f"{CONNECTIONS} connections, {SECONDS} s, {REPETITIONS} rounds in turn; server and wrk on a core each, so that"
+        " a thread of the server writes the store. SQLite with synchronous=FULL; every answer after its commit.",
     )
     rate, p99_ms, cpu_us = (
         {name: Figure(f"{name}{what}", unit, tuple(map(pick, measured))) for name, measured in runs.items()}
@@ -94,10 +94,12 @@ def start_and_memory() -> Report:
     ready_s: list[float] = []
     memory_mb: list[float] = []
     for _ in range(REPETITIONS):
-        with server(*SERVE) as target:
+        with server(*SERVE, core=None) as target:
             ready_s.append(target.ready_s)
             memory_mb.append(target.memory_mb)
-    report = Report("Start", f"{REPETITIONS} starts on an empty store, on one core.")
+    report = Report(
+        "Start", f"{REPETITIONS} starts on an empty store, nothing pinned: with two cores, of both processes."
+    )
     report.figures += [Figure("ready", "s", tuple(ready_s)), Figure("memory", "MB", tuple(memory_mb))]
     report.ratios.append(Ratio("ready in s", report.figures[0].median, 0.5, at_least=False))
     report.ratios.append(Ratio("memory in MB", report.figures[1].median, 80, at_least=False))

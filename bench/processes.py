@@ -32,18 +32,31 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time that it has used so far, in all its threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time that it and its processes have used so far, in all their threads."""
+        times = [
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+            for pid in (self.pid, *self._children())
+        ]
+        return sum(int(ticks) for both in times for ticks in both) / os.sysconf("SC_CLK_TCK")
 
     @property
     def memory_mb(self) -> float:
-        """Resident memory in MB."""
+        """Resident memory in MB; of processes that it made of itself, what they have for themselves."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
         match = re.search(r"VmRSS:\s+(\d+) kB", status)
         if match is None:
             raise CannotMeasure("This system does not tell the memory of a process.")
-        return int(match[1]) / 1024
+        own_kb = [
+            int(kb)
+            for pid in self._children()
+            for kb in re.findall(
+                r"Private_\w+:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8")
+            )
+        ]
+        return (int(match[1]) + sum(own_kb)) / 1024
+
+    def _children(self) -> list[str]:
+        return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="utf-8").split()
 
 
 @contextlib.contextmanager

@@ -488,7 +488,7 @@ class Bench:
         """What of the server's own parts is replaced."""
         return {
             "LoopClock": lambda *_: self.clock,
-            "SqliteStore": QuickStore,
+            "open_store": QuickStore,
             "Writer": StepWriter,
             "SimDriver": lambda *_, **__: self.driver,
             "secrets": self.network,  # ids that are the same in every run of a test

@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import pytest
 
-from yottabench.emulator.store import base, sqlite
+from yottabench.emulator.store import base, sqlite_reads
 from yottabench.emulator.store.base import StoreBroken, StoreError
 from yottabench.emulator.store.sqlite import SqliteStore
 
@@ -48,7 +48,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
         pass
 
     OnDisk.disk = disk
-    monkeypatch.setattr(sqlite, "connect", lambda path: OnDisk(str(path)))
+    monkeypatch.setattr(sqlite_reads, "connect", lambda path: OnDisk(str(path)))
     return disk
 
 

@@ -33,12 +33,16 @@ from yottabench.emulator.store.base import (
     WorkerRecord,
     WorkerStatus,
 )
+from yottabench.emulator.store.forked import ForkedStore
 from yottabench.emulator.store.migrations import SCHEMA_VERSION
 from yottabench.emulator.store.sqlite import SqliteStore
 from yottabench.emulator.store.sqlite_connection import connect
 
 Opener = Callable[[Path], Store]
-STORES: dict[str, Opener] = {"sqlite": QuickStore}
+STORES: dict[str, Opener] = {
+    "sqlite": QuickStore,
+    "forked": lambda data: ForkedStore(data, QuickStore),
+}
 ALL_STATES = tuple(TaskState)
 HOOK = "http://127.0.0.1:9/hook"
 

@@ -63,7 +63,33 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
+def forks(pid: int) -> list[int]:
+    """The processes that a server made of itself: the one that writes its store, where there is one."""
+    program = Path(f"/proc/{pid}/cmdline").read_bytes()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == program]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what its parent has not asked for yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def writer_of(pid: int) -> int:
+    """The process that writes the store of a server: a fork of the server, or the server itself."""
+    return [*forks(pid), pid][0]
+
+
 def memory_mb(pid: int) -> float:
-    """Its resident memory."""
+    """The resident memory of a server, and what its forks have for themselves."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    own_kb = [
+        int(line.split()[1])
+        for fork in forks(pid)
+        for line in Path(f"/proc/{fork}/smaps_rollup").read_text().splitlines()
+        if line.startswith("Private_")
+    ]
+    return (pages * os.sysconf("SC_PAGE_SIZE") + 1024 * sum(own_kb)) / 1e6

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import resource
 import signal
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.faults import failing, limited, open_files, stopped
+from tests.end_to_end.faults import failing, forks, limited, open_files, runs, stopped, writer_of
 from tests.end_to_end.processes import ROOT, Serve, Server, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="these faults are made with what Linux has")
@@ -42,7 +43,7 @@ def test_on_a_full_disk_nothing_is_acknowledged_reads_go_on_and_room_cures_it(se
     endpoint_id = server.endpoint()
     server.ended(endpoint_id, server.submit(endpoint_id, 1, taskId="before"))
     largest = max(path.stat().st_size for path in data.iterdir())
-    with limited(server.process.pid, resource.RLIMIT_FSIZE, largest):
+    with limited(writer_of(server.process.pid), resource.RLIMIT_FSIZE, largest):
         # Up to the size of the largest file there is room.
         fillers = (f"filler{number}" for number in itertools.count())
         until(lambda: submit(server, endpoint_id, next(fillers), input="x" * 100_000) == NOT_KEPT)
@@ -61,7 +62,7 @@ def test_a_result_that_finds_no_room_is_kept_once_there_is_some(serve: Serve, tm
     wish = {"simulate": {"service_ms": 300, "output": "y" * 200_000}}
     task_id = server.submit(endpoint_id, wish)
     until(lambda: server.data("GET", f"/{endpoint_id}/tasks/{task_id}")["workerUrl"])
-    with limited(server.process.pid, resource.RLIMIT_FSIZE, 4096):
+    with limited(writer_of(server.process.pid), resource.RLIMIT_FSIZE, 4096):
         until(lambda: "could not write" in server.log.read_text())
         assert server.data("GET", f"/{endpoint_id}/tasks/{task_id}")["status"] == "PROCESSING"
     task = server.ended(endpoint_id, task_id)
@@ -75,7 +76,7 @@ def test_errors_of_the_disk_are_said_and_over_when_they_are_over(serve: Serve, t
     server = serve("--data", str(data))
     endpoint_id = server.endpoint(workers=0)
     assert submit(server, endpoint_id, "before") == OK
-    with failing(server.process.pid, data / "yottabench.sqlite-wal", "pwrite64", "EIO") as said:
+    with failing(writer_of(server.process.pid), data / "yottabench.sqlite-wal", "pwrite64", "EIO") as said:
         assert submit(server, endpoint_id, "refused") == NOT_KEPT
         assert server.data("GET", f"/{endpoint_id}/tasks/before")["status"] == "PROCESSING"
         assert task_ids(server, endpoint_id) == {"before"}
@@ -93,7 +94,7 @@ def test_after_a_failed_flush_the_server_ends_and_says_why_and_the_next_has_all_
     server = serve("--data", str(data))
     endpoint_id = server.endpoint(workers=0)
     assert submit(server, endpoint_id, "before") == OK
-    with failing(server.process.pid, data / "yottabench.sqlite-wal", "fdatasync,fsync", "EIO"):
+    with failing(writer_of(server.process.pid), data / "yottabench.sqlite-wal", "fdatasync,fsync", "EIO"):
         body = {"taskId": "unknown", "input": 1, "workerPort": 1, "processUri": "/"}
         answer = server.http.post(f"{ROOT}/{endpoint_id}/tasks", json=body)
         assert (answer.status_code, answer.json()["code"]) == NOT_KEPT
@@ -105,6 +106,39 @@ def test_after_a_failed_flush_the_server_ends_and_says_why_and_the_next_has_all_
     again = serve("--data", str(data))
     assert "before" in task_ids(again, endpoint_id)
     assert submit(again, endpoint_id, "unknown", input=1, processUri="/") == OK  # whichever it was
+
+
+# ---- the two processes of a server
+
+
+def test_when_the_writing_process_dies_the_server_ends_and_says_why_and_the_next_has_all_that_was_acknowledged(
+    serve: Serve, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    server = serve("--data", str(data))
+    if not forks(server.process.pid):
+        pytest.skip("There is one core: the server is one process")
+    endpoint_id = server.endpoint(workers=0)
+    assert submit(server, endpoint_id, "before") == OK
+    os.kill(writer_of(server.process.pid), signal.SIGKILL)
+    assert server.process.wait(30) == 1
+    said = server.log.read_text()
+    assert "is gone. Whether it wrote what it was given last is not certain." in said.replace("\n", " ")
+    assert "Traceback" not in said
+    again = serve("--data", str(data))
+    assert task_ids(again, endpoint_id) == {"before"}
+    assert submit(again, endpoint_id, "after") == OK
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_when_the_server_ends_its_writing_process_does(serve: Serve, number: signal.Signals) -> None:
+    server = serve()
+    writers = forks(server.process.pid)
+    endpoint_id = server.endpoint(workers=0)
+    assert submit(server, endpoint_id, "a") == OK
+    server.process.send_signal(number)
+    server.process.wait(30)
+    until(lambda: not any(map(runs, writers)))
 
 
 # ---- what the system gives a process

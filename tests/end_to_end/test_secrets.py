@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.faults import limited
+from tests.end_to_end.faults import limited, writer_of
 from tests.end_to_end.processes import ROOT, Receive, Serve, Server, until
 
 PLANT = "planted"  # in every secret
@@ -89,7 +89,7 @@ def _life(spy: Spy, server: Server, hook: str) -> None:
         assert spy.ask("GET", ROOT, X_Api_Key=key) is None
         assert spy.ask("GET", "/_emulator/settings", X_Control_Key=key) is None
     assert spy.ask("GET", "/nowhere", Authorization="Bearer planted-header") is None
-    with limited(server.process.pid, resource.RLIMIT_FSIZE, 4096):
+    with limited(writer_of(server.process.pid), resource.RLIMIT_FSIZE, 4096):
         assert spy.ask("POST", tasks, {"taskId": "unkept", "input": 1, **plain}) is None
     spy.ask("DELETE", f"{ROOT}/{endpoint_id}")
     kept = spy.ask("POST", ROOT, {**CREATE, "workers": 0})["id"]

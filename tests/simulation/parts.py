@@ -130,7 +130,7 @@ class SimBench(Bench):
     def _stand_ins(self) -> dict[str, Any]:
         return {
             **super()._stand_ins(),
-            "SqliteStore": SimStore,
+            "open_store": SimStore,
             "Writer": SimWriter,
             "LogStore": NoLogs,
             "SimDriver": lambda *_, **__: self._given,

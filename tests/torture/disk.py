@@ -16,7 +16,7 @@ from unittest import mock
 import apsw
 import attrs
 
-from yottabench.emulator.store import sqlite
+from yottabench.emulator.store import sqlite_reads
 
 SECTOR = 512
 _JOURNALS = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
@@ -84,7 +84,7 @@ def on_disk(disk: Disk) -> Iterator[None]:
     def connect(path: Path) -> apsw.Connection:
         return apsw.Connection(str(path), vfs=disk.name)
 
-    with mock.patch.object(sqlite, "connect", connect):
+    with mock.patch.object(sqlite_reads, "connect", connect):
         yield
 
 

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.end_to_end.faults import forks
 from tests.end_to_end.processes import ROOT, Server
 from yottabench.emulator.http1 import Http1Error, Http1Pool
 
@@ -67,9 +68,9 @@ class Load:
 
 
 def worker_pids(server: Server) -> list[int]:
-    """The server's children; the sim workers are its only ones."""
+    """The server's children but for its own forks: the sim workers."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return [int(pid) for pid in children]
+    return [pid for pid in map(int, children) if pid not in forks(server.process.pid)]
 
 
 async def misfortune(server: Server, chance: random.Random, seconds: float, done: dict[str, int]) -> None:

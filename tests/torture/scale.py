@@ -15,7 +15,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.end_to_end.faults import memory_mb
+from tests.end_to_end.faults import forks, memory_mb
 from tests.end_to_end.processes import ROOT, Server
 from yottabench.emulator.http1 import Http1Pool
 
@@ -111,8 +111,9 @@ class Scale:
 
     def cpu_s(self) -> float:
         """Processor time of the server so far."""
-        fields = Path(f"/proc/{self._server.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        pid = self._server.process.pid
+        fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in (pid, *forks(pid))]
+        return sum(int(each[11]) + int(each[12]) for each in fields) / 100
 
     def begin(self) -> tuple[int, float, float]:
         """What `measure` counts from."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from tests.end_to_end.faults import memory_mb, open_files
+from tests.end_to_end.faults import forks, memory_mb, open_files
 from tests.end_to_end.processes import ROOT, Server
 from tests.torture.steady import Limit, judge
 from yottabench.emulator.http1 import Answer, Http1Error, Http1Pool
@@ -223,7 +223,7 @@ class Soak:
         while (now_s := time.monotonic()) < until_s:
             pid = self._server.process.pid
             wal = self._data / "yottabench.sqlite-wal"
-            figures = (memory_mb(pid), float(open_files(pid)), wal.stat().st_size / 1e6)
+            figures = (memory_mb(pid), float(sum(map(open_files, [pid, *forks(pid)]))), wal.stat().st_size / 1e6)
             for limit, figure in zip(LIMITS, figures, strict=True):
                 self.samples[limit.name].append((now_s - begin_s, figure))
             self.store_mb = (self._data / "yottabench.sqlite").stat().st_size / 1e6

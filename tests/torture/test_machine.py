@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.faults import limited
+from tests.end_to_end.faults import forks, limited
 from tests.end_to_end.processes import ROOT, Server, until
 from tests.end_to_end.processes import refused as refused_to_start
 from tests.torture import kills
@@ -92,7 +92,6 @@ def test_with_too_little_memory_a_server_refuses_or_dies_and_what_it_acknowledge
     server = Server(log, "--data", data)
     endpoint_id = server.endpoint()
     server.worker_pids(endpoint_id, 1)
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0])
     acknowledged: list[str] = []
 
     def send(number: int) -> None:
@@ -105,7 +104,11 @@ def test_with_too_little_memory_a_server_refuses_or_dies_and_what_it_acknowledge
             if client.post(f"{ROOT}/{endpoint_id}/tasks", json=body, timeout=60).status_code == 200:
                 acknowledged.append(task_id)
 
-    with limited(server.process.pid, resource.RLIMIT_AS, pages * os.sysconf("SC_PAGE_SIZE") + megabytes * 1_000_000):
+    with contextlib.ExitStack() as limits:
+        for pid in (server.process.pid, *forks(server.process.pid)):
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+            room = pages * os.sysconf("SC_PAGE_SIZE") + megabytes * 1_000_000
+            limits.enter_context(limited(pid, resource.RLIMIT_AS, room))
         threads = [threading.Thread(target=send, args=(number,)) for number in range(8)]
         for thread in threads:
             thread.start()

@@ -44,7 +44,7 @@ from yottabench.emulator.settings import Settings
 from yottabench.emulator.settling import Leases, Settler
 from yottabench.emulator.stats import Stats
 from yottabench.emulator.store.base import StoreBroken
-from yottabench.emulator.store.sqlite import SqliteStore
+from yottabench.emulator.store.forked import open_store
 from yottabench.emulator.store.writer import Writer
 from yottabench.emulator.webhooks import Outbox
 from yottabench.emulator.wire import Wire
@@ -66,7 +66,7 @@ class Emulator:
         loop = asyncio.get_running_loop()
         self._settings = settings
         self._clock = LoopClock(loop)
-        self._store = SqliteStore(settings.data)
+        self._store = open_store(settings.data)
         try:
             # Not before the store: who holds that may remove containers that an earlier server of it left.
             self._drivers = make_drivers(settings, SimDriver(self._clock, settings.cold_start_s))

@@ -209,7 +209,7 @@ class Moved(Enum):
     STALE = "stale"
 
 
-class Submitted(msgspec.Struct, frozen=True):
+class Submitted(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """`seq` of the task that has this taskId now; `known`: it was there before; `same`: with the same payload."""
 
     seq: int
@@ -217,7 +217,7 @@ class Submitted(msgspec.Struct, frozen=True):
     same: bool
 
 
-class Finished(msgspec.Struct, frozen=True):
+class Finished(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Whether the task moved, and the delivery that this put into the outbox."""
 
     moved: Moved
@@ -237,7 +237,7 @@ class FailedTasks(msgspec.Struct, frozen=True):
 OutcomeT = TypeVar("OutcomeT")
 
 
-class Command(msgspec.Struct, Generic[OutcomeT], frozen=True):
+class Command(msgspec.Struct, Generic[OutcomeT], frozen=True, tag=True, array_like=True):
     """A change of the store."""
 
 

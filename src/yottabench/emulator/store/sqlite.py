@@ -1,6 +1,7 @@
 """The embedded store: SQLite in WAL mode with synchronous=FULL, written by one thread, read by another."""
 
 import fcntl
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,14 @@ from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, Moved, StoreBroken, StoreError, TaskState
 from yottabench.emulator.store.migrations import make_folder, migrate
 from yottabench.emulator.store.sqlite_batches import SqliteBatches
-from yottabench.emulator.store.sqlite_connection import Connection, Error, connect, is_failed_flush
+from yottabench.emulator.store.sqlite_connection import Error, is_failed_flush
 from yottabench.emulator.store.sqlite_counts import CountChanges
 from yottabench.emulator.store.sqlite_wal import Checkpointer
+
+FILE_NAME = "yottabench.sqlite"
+# When a server was killed, its process that writes ends its last commit before it goes (see store/forked.py).
+_LOCK_PATIENCE_S = 2.0
+_LOCK_AGAIN_S = 0.02
 
 _RETURN = (
     "UPDATE task SET state = ?, strikes = strikes + ?, next_ms = ?, deadline_ms = NULL, updated_ms = ?"
@@ -36,7 +42,7 @@ class SqliteStore(SqliteBatches):
     def __init__(self, data: Path) -> None:
         self._broken: StoreBroken | None = None
         self.when_broken: Callable[[StoreBroken], object] = lambda _: None  # on whatever thread it happens, once
-        self._path = data / "yottabench.sqlite"
+        self._path = data / FILE_NAME
         try:
             make_folder(data)
             self._lock = _take_lock(data / "lock")
@@ -76,19 +82,6 @@ class SqliteStore(SqliteBatches):
             **self._upkeep(),
         }
         self._checkpointer = Checkpointer(self._connect, Path(f"{self._path}-wal"), self._break)
-
-    def _connect(self) -> Connection:
-        connection = connect(self._path)
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "wal_autocheckpoint = 0",
-            "busy_timeout = 5000",
-            "cache_size = -16384",
-            "temp_store = MEMORY",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-        return connection
 
     def _settle_wal(self) -> None:
         # What a crash left in the WAL is shown by the system's memory, even if a flush of it once failed. Written into
@@ -273,12 +266,17 @@ class SqliteStore(SqliteBatches):
 
 def _take_lock(path: Path) -> Any:
     handle = path.open("a+")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        handle.close()
-        raise base.StoreInUse(
-            f"Another yottabench serves {path.parent}. Stop it, or give this one its own folder with --data,"
-            " or --ephemeral."
-        ) from error
-    return handle
+    until_s = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() < until_s:
+                time.sleep(_LOCK_AGAIN_S)
+                continue
+            handle.close()
+            raise base.StoreInUse(
+                f"Another yottabench serves {path.parent}. Stop it, or give this one its own folder with --data,"
+                " or --ephemeral."
+            ) from error
+        return handle

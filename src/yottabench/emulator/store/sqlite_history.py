@@ -45,9 +45,6 @@ _SAVED_DELIVERY_FIELDS = tuple(name for name in upkeep.SavedDelivery.__struct_fi
 class SqliteHistory(SqliteReads):
     """The reading half of upkeep; see History for what each promises."""
 
-    def _connect(self) -> Connection:
-        raise NotImplementedError
-
     def task_history(self, endpoint_id: int, task_id: str) -> upkeep.TaskHistory | None:
         """See History.task_history."""
         rows = self._rows(

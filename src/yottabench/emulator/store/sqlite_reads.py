@@ -1,6 +1,7 @@
 """What the SQLite store reads: on a connection of its own, beside the writer, always the last commit."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -8,7 +9,7 @@ import msgspec
 from yottabench.emulator.limits import READY_INPUT_MAX_BYTES
 from yottabench.emulator.store import base
 from yottabench.emulator.store.base import DeliveryState, DueDelivery, StoreError, TaskState
-from yottabench.emulator.store.sqlite_connection import Connection, Error
+from yottabench.emulator.store.sqlite_connection import Connection, Error, connect
 from yottabench.emulator.store.sqlite_counts import HIGHEST_SEQ, start_of_page
 
 _SUMMARY = (
@@ -30,7 +31,21 @@ _DESTINATIONS = (
 class SqliteReads:
     """The reading half of the Store."""
 
+    _path: Path
     _reader: Connection
+
+    def _connect(self) -> Connection:
+        connection = connect(self._path)
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "wal_autocheckpoint = 0",
+            "busy_timeout = 5000",
+            "cache_size = -16384",
+            "temp_store = MEMORY",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         try:
