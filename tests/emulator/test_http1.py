@@ -563,36 +563,49 @@ class FedTransport(asyncio.Transport):
         self.aborted = True
 
 
-def begin_exchange(sock: socket.socket) -> tuple[http1._Connection, FedTransport, asyncio.Task[Answer]]:
+def begin_exchange(sock: socket.socket) -> tuple[http1._Connection, FedTransport, asyncio.Future[Answer]]:
     """A request under way on a connection that is fed by hand."""
     connection, transport = http1._Connection(asyncio.get_running_loop(), "peer", sock), FedTransport()
     connection.connection_made(transport)
-    exchange = connection.exchange(b"", timeout_s=10, max_body_bytes=LIMIT, head=False)
-    return connection, transport, asyncio.get_running_loop().create_task(exchange)
+    return connection, transport, connection.exchange(b"", timeout_s=10, max_body_bytes=LIMIT, head=False)
 
 
-@pytest.mark.parametrize("wire", [OK, b"junk"])
-async def test_a_request_cancelled_after_its_end_but_before_its_caller_knew_still_closes_its_connection(
-    wire: bytes,
+@pytest.mark.parametrize(("wire", "fails"), [(OK, False), (b"junk", True)])
+async def test_who_gives_up_when_the_answer_is_there_costs_no_connection_and_no_error_is_forgotten(
+    wire: bytes, fails: bool
 ) -> None:
+    async def wait(answer: asyncio.Future[Answer]) -> Answer:
+        return await answer
+
     with socket.socket() as sock:
         connection, transport, exchange = begin_exchange(sock)
+        waiting = asyncio.create_task(wait(exchange))
         await asyncio.sleep(0)
         connection.data_received(wire)
-        exchange.cancel()
+        waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await exchange
-        assert transport.aborted
-        assert not connection.reusable
+            await waiting
+        assert (transport.aborted, connection.reusable) == (fails, not fails)
+    del exchange
     gc.collect()  # a forgotten exception would be reported here, and warnings are errors
+
+
+async def test_who_gives_up_before_the_answer_closes_the_connection() -> None:
+    with socket.socket() as sock:
+        connection, transport, exchange = begin_exchange(sock)
+        assert exchange.cancel()
+        assert (transport.aborted, connection.reusable) == (True, False)
+        connection.data_received(OK)
+        assert exchange.cancelled()
 
 
 async def test_a_connection_that_ended_before_the_request_was_sent_is_a_failure_to_connect() -> None:
     with socket.socket() as sock:
-        connection, _, exchange = begin_exchange(sock)
+        connection = http1._Connection(asyncio.get_running_loop(), "peer", sock)
+        connection.connection_made(FedTransport())
         connection.connection_lost(None)
         with pytest.raises(ConnectFailed):
-            await exchange
+            connection.exchange(b"", timeout_s=10, max_body_bytes=LIMIT, head=False)
 
 
 class HandTimer:
@@ -612,7 +625,8 @@ class HandLoop:
     def __init__(self) -> None:
         self.now_s = 100.0
         self.timers: list[HandTimer] = []
-        self.create_future = asyncio.get_running_loop().create_future
+        real = asyncio.get_running_loop()
+        self.get_debug, self.call_soon = real.get_debug, real.call_soon
 
     def time(self) -> float:
         return self.now_s
@@ -634,16 +648,15 @@ class HandLoop:
 
 
 @contextlib.asynccontextmanager
-async def timed() -> AsyncIterator[tuple[HandLoop, http1._Connection, Callable[[float], asyncio.Task[Answer]]]]:
+async def timed() -> AsyncIterator[tuple[HandLoop, http1._Connection, Callable[[float], asyncio.Future[Answer]]]]:
     """A connection on a loop by hand, and what sends a request on it with a time of so many seconds."""
     loop = HandLoop()
     with socket.socket() as sock:
         connection = http1._Connection(loop, "peer", sock)  # type: ignore[arg-type]
         connection.connection_made(FedTransport())
 
-        def ask(timeout_s: float) -> asyncio.Task[Answer]:
-            exchange = connection.exchange(b"", timeout_s=timeout_s, max_body_bytes=LIMIT, head=False)
-            return asyncio.get_running_loop().create_task(exchange)
+        def ask(timeout_s: float) -> asyncio.Future[Answer]:
+            return connection.exchange(b"", timeout_s=timeout_s, max_body_bytes=LIMIT, head=False)
 
         yield loop, connection, ask
 

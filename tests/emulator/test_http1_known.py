@@ -79,7 +79,11 @@ async def heard(exchanges: list[tuple[bytes, int, bool]], most_bytes: int = MOST
         for data, cut, head in exchanges:
             if line.ended:
                 break
-            asked = loop.create_task(connection.exchange(b"", timeout_s=60, max_body_bytes=most_bytes, head=head))
+            try:
+                asked = connection.exchange(b"", timeout_s=60, max_body_bytes=most_bytes, head=head)
+            except http1.ConnectFailed as error:
+                told.append((type(error), str(error)))
+                continue
             await asyncio.sleep(0)
             for piece in (data[:cut], data[cut:]) if 0 < cut < len(data) else (data,):
                 connection.data_received(piece)

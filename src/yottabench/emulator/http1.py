@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
+import select
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -77,8 +78,28 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
         return next((value for key, value in self.headers if key.lower() == wanted), None)
 
 
+class _Waiter(asyncio.Future[Answer]):
+    """Who waits for the answer to one request.
+
+    Who gives up closes the connection: an answer that still comes must never be taken for that of the next request.
+    """
+
+    def __init__(self, connection: _Connection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._connection = connection
+
+    def cancel(self, msg: object = None) -> bool:
+        is_cancelled = super().cancel(msg)
+        if is_cancelled:
+            self._connection.drop()
+        return is_cancelled
+
+
 class _Connection(asyncio.Protocol):
-    """One connection: carries one request at a time and fails whoever waits when it ends."""
+    """One connection: carries one request at a time and fails whoever waits when it ends.
+
+    `ended` is called with it after each whole answer; `reusable` then says whether another request may follow.
+    """
 
     __slots__ = (
         "_body",
@@ -87,6 +108,7 @@ class _Connection(asyncio.Protocol):
         "_complete",
         "_content_length",
         "_deadline_s",
+        "_ended",
         "_head",
         "_headers",
         "_is_between",
@@ -94,9 +116,9 @@ class _Connection(asyncio.Protocol):
         "_max_body_bytes",
         "_parser",
         "_peer",
+        "_poll",
         "_raw_bytes",
         "_served",
-        "_sock",
         "_timeout_s",
         "_timer",
         "_transfer_encoding",
@@ -107,13 +129,21 @@ class _Connection(asyncio.Protocol):
         "reusable",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, peer: str, sock: socket.socket) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        peer: str,
+        sock: socket.socket,
+        ended: Callable[[_Connection], None] = lambda _: None,
+    ) -> None:
         self._loop = loop
         self._peer = peer
-        self._sock = sock
+        self._ended = ended
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._transport: asyncio.Transport | None = None
         self._parser = HttpResponseParser(self)
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._waiter: _Waiter | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timeout_s = self._deadline_s = 0.0
         self._served = 0
@@ -135,27 +165,15 @@ class _Connection(asyncio.Protocol):
         self._until_close = False
         self._complete = False
 
-    async def exchange(self, wire: bytes, *, timeout_s: float, max_body_bytes: int, head: bool) -> Answer:
-        """Send one request and return its answer; afterwards `reusable` says whether another may follow."""
+    def exchange(self, wire: bytes, *, timeout_s: float, max_body_bytes: int, head: bool) -> asyncio.Future[Answer]:
+        """Send one request; gives its answer, or one of this module's errors. Raises ConnectFailed when it cannot."""
         if self._transport is None or not self.reusable:
             raise ConnectFailed(f"{self._peer} closed the connection before the request was sent.")
         self._begin(max_body_bytes, head=head)
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self._waiter = _Waiter(self, self._loop)
         self._end_in(timeout_s)
         self._transport.write(wire)
-        try:
-            answer = await waiter
-        except BaseException:
-            # Also on cancellation: an answer that still comes must never be taken for that of the next request.
-            self.drop()
-            if waiter.done() and not waiter.cancelled():
-                waiter.exception()  # seen, so that asyncio does not report it as forgotten
-            raise
-        finally:
-            self._waiter = None
-        self._served += 1
-        self._drop_if_unread()
-        return answer
+        return waiter
 
     def _end_in(self, timeout_s: float) -> None:
         # A timer for each request takes 3 % of all that a task takes. This one stays, and looks what there is to end.
@@ -185,13 +203,7 @@ class _Connection(asyncio.Protocol):
         """Whether the connection is open and silent, asked of the system: the loop may not have looked yet."""
         if self._transport is None or not self.reusable:
             return False
-        try:
-            self._sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return not self._poll.poll(0)
 
     def drop(self) -> None:
         """Close at once; whoever waits for an answer learns of it through `connection_lost`."""
@@ -213,8 +225,11 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._complete or self._waiter is None:
             self.drop()
-        elif not (self._is_between and self._takes_known(data)):
+            return
+        if not (self._is_between and self._takes_known(data)):
             self._parse(data)
+        if self._complete:
+            self._end()
 
     def _takes_known(self, data: bytes) -> bool:
         known = None if self._head else _known_answers.find(data)
@@ -248,6 +263,7 @@ class _Connection(asyncio.Protocol):
         self.reusable = False
         if self._until_close and not self._complete:
             self._finish()
+            self._end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
@@ -327,11 +343,20 @@ class _Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(Answer(status, headers, body))
 
+    def _end(self) -> None:
+        if self._waiter is None:  # it failed
+            return
+        self._waiter = None
+        self._served += 1
+        self._drop_if_unread()
+        self._ended(self)
+
     def _fail(self, error: Http1Error) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             self._complete = True
             waiter.set_exception(error)
+            waiter.exception()  # seen, so that asyncio does not report it as forgotten when nobody waits any more
         self.drop()
 
     def _fail_too_large(self) -> None:
@@ -395,7 +420,7 @@ class Http1Pool:
         authority = authority_of(self._server_name, port, 443 if tls else 80)
         self._after_target = b" HTTP/1.1\r\nHost: " + authority + b"\r\n"
 
-    async def request(
+    def request(
         self,
         method: bytes,
         target: bytes,
@@ -405,8 +430,8 @@ class Http1Pool:
         timeout_s: float,
         connect_timeout_s: float = 5.0,
         max_body_bytes: int,
-    ) -> Answer:
-        """Send one request and return the complete answer, whatever its status is.
+    ) -> Awaitable[Answer]:
+        """Send one request; gives the complete answer, whatever its status is.
 
         `headers` is the encoded block, each line with its CRLF, without Host, Content-Length and Connection.
         `timeout_s` counts from the moment the request is written; connecting has its own. Raises the errors of this
@@ -419,14 +444,18 @@ class Http1Pool:
             raise ValueError("Each header line must end with CRLF, and none may be empty.")
         length = b"" if not body and method in {b"GET", b"HEAD"} else b"Content-Length: %d\r\n" % len(body)
         wire = b"".join((method, b" ", target, self._after_target, headers, length, b"\r\n", body))
+        is_head = method == b"HEAD"
         connection = self._take()
         if connection is None:
-            connection = await self._connect(connect_timeout_s)
-        answer = await connection.exchange(
-            wire, timeout_s=timeout_s, max_body_bytes=max_body_bytes, head=method == b"HEAD"
-        )
-        self._give_back(connection)
-        return answer
+            return self._request_anew(wire, connect_timeout_s, timeout_s, max_body_bytes, head=is_head)
+        # Without a coroutine: by far the most requests to a worker go over a connection that is there.
+        return connection.exchange(wire, timeout_s=timeout_s, max_body_bytes=max_body_bytes, head=is_head)
+
+    async def _request_anew(
+        self, wire: bytes, connect_timeout_s: float, timeout_s: float, max_body_bytes: int, *, head: bool
+    ) -> Answer:
+        connection = await self._connect(connect_timeout_s)
+        return await connection.exchange(wire, timeout_s=timeout_s, max_body_bytes=max_body_bytes, head=head)
 
     def close(self) -> None:
         """Close what is idle and refuse new requests; requests under way end by themselves. Idempotent."""
@@ -482,7 +511,7 @@ class Http1Pool:
 
     async def _wrap(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> _Connection:
         _, connection = await loop.create_connection(
-            lambda: _Connection(loop, self._peer, sock),
+            lambda: _Connection(loop, self._peer, sock, self._give_back),
             sock=sock,
             ssl=self._tls,
             server_hostname=self._server_name if self._tls else None,
