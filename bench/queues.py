@@ -19,7 +19,7 @@ from bench.peers.work import SUBMITTERS
 from bench.processes import CannotMeasure, end, server, wrk
 
 ROUNDS = 3
-OURS = 64  # tasks in the hands of workers at a time
+OURS = 128  # tasks in the hands of workers at a time; Taskiq has 200, arq and others have 100 and less
 OURS_TASKS = 10_000  # at least
 FILL_S = 2
 PATIENCE_S = 60

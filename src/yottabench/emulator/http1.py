@@ -112,7 +112,6 @@ class _Connection(asyncio.Protocol):
         "_head",
         "_headers",
         "_is_between",
-        "_loop",
         "_max_body_bytes",
         "_parser",
         "_peer",
@@ -126,6 +125,7 @@ class _Connection(asyncio.Protocol):
         "_until_close",
         "_waiter",
         "idle_since_s",
+        "loop",
         "reusable",
     )
 
@@ -136,7 +136,7 @@ class _Connection(asyncio.Protocol):
         sock: socket.socket,
         ended: Callable[[_Connection], None] = lambda _: None,
     ) -> None:
-        self._loop = loop
+        self.loop = loop
         self._peer = peer
         self._ended = ended
         self._poll = select.poll()
@@ -170,7 +170,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is None or not self.reusable:
             raise ConnectFailed(f"{self._peer} closed the connection before the request was sent.")
         self._begin(max_body_bytes, head=head)
-        waiter = self._waiter = _Waiter(self, self._loop)
+        waiter = self._waiter = _Waiter(self, self.loop)
         self._end_in(timeout_s)
         self._transport.write(wire)
         return waiter
@@ -178,19 +178,19 @@ class _Connection(asyncio.Protocol):
     def _end_in(self, timeout_s: float) -> None:
         # A timer for each request takes 3 % of all that a task takes. This one stays, and looks what there is to end.
         self._timeout_s = timeout_s
-        self._deadline_s = self._loop.time() + timeout_s
+        self._deadline_s = self.loop.time() + timeout_s
         if self._timer is not None and self._timer.when() > self._deadline_s:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_at(self._deadline_s, self._time_out)
+            self._timer = self.loop.call_at(self._deadline_s, self._time_out)
 
     def _time_out(self) -> None:
         self._timer = None
         if self._waiter is None:
             return
-        if self._loop.time() < self._deadline_s:
-            self._timer = self._loop.call_at(self._deadline_s, self._time_out)
+        if self.loop.time() < self._deadline_s:
+            self._timer = self.loop.call_at(self._deadline_s, self._time_out)
         else:
             self._fail(AnswerTimeout(f"{self._peer} gave no complete answer within {self._timeout_s:g} s."))
 
@@ -480,11 +480,10 @@ class Http1Pool:
         if not connection.reusable or self._closed or len(self._idle) >= self._max_idle:
             connection.drop()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since_s = loop.time()
+        connection.idle_since_s = connection.loop.time()
         self._idle.append(connection)
         if self._sweep is None:
-            self._sweep = loop.call_later(self._idle_timeout_s, self._drop_idle)
+            self._sweep = connection.loop.call_later(self._idle_timeout_s, self._drop_idle)
 
     def _drop_idle(self) -> None:
         self._sweep = None

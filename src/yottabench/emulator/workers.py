@@ -29,20 +29,28 @@ class HttpCaller:
         self._timeout_s = timeout_s
         self._concurrency = concurrency
         self._tls: ssl.SSLContext | None = getattr(running, "tls", None)
-        self._pools: dict[tuple[str, int], http1.Http1Pool] = {}
+        self._urls: dict[int, str] = {}  # by the port that tasks name
+        self._pool_for: dict[int, http1.Http1Pool] = {}
+        self._pools: dict[tuple[str, int], http1.Http1Pool] = {}  # many ports may lead to one address
         self._streams: dict[tuple[str, int], StreamPool] = {}
 
     def url(self, port: int) -> str:
         """See WorkerCaller.url."""
-        host, real_port = self._running.address(port)
-        return f"http{'s' if self._tls else ''}://{host}:{real_port}"
+        url = self._urls.get(port)
+        if url is None:
+            host, real_port = self._running.address(port)
+            url = self._urls[port] = f"http{'s' if self._tls else ''}://{host}:{real_port}"
+        return url
 
     def post(self, port: int, target: str, headers: bytes, body: bytes) -> Awaitable[http1.Answer]:
         """See WorkerCaller.post."""
-        address = self._running.address(port)
-        pool = self._pools.get(address)
+        pool = self._pool_for.get(port)
         if pool is None:
-            pool = self._pools[address] = http1.Http1Pool(*address, tls=self._tls, max_idle=self._concurrency)
+            address = self._running.address(port)
+            pool = self._pools.get(address)
+            if pool is None:
+                pool = self._pools[address] = http1.Http1Pool(*address, tls=self._tls, max_idle=self._concurrency)
+            self._pool_for[port] = pool
         return pool.request(
             b"POST",
             target.encode("ascii"),
