@@ -134,12 +134,22 @@ def test_a_folder_in_use_is_refused_by_both_kinds_and_free_again_afterwards(
     SqliteStore(tmp_path).close()
 
 
-def test_a_file_that_is_no_database_is_refused_and_leaves_no_process(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    real = os.fork
+
+    def fork() -> int:
+        made.append(real())
+        return made[-1]
+
+    monkeypatch.setattr(forked.os, "fork", fork)
     (tmp_path / "yottabench.sqlite").write_bytes(b"this is no database" * 100)
     with pytest.raises(StoreError, match="cannot be opened as a store: file is not a database"):
         ForkedStore(tmp_path)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(made[0], os.WNOHANG)
 
 
 def test_a_machine_that_starts_no_process_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

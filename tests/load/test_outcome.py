@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.load.runs import Sent, executions, make_run, server_tasks, write_views
-from yottabench.load.actions import Actor, action_doubts, check_actions, children_of, read_done
+from yottabench.load.actions import Actor, action_doubts, check_actions, read_done, workers_of
 from yottabench.load.audit import Execution
 from yottabench.load.finish import conclude
 from yottabench.load.outcome import note_abort
@@ -122,7 +122,7 @@ def test_a_killed_worker_is_one_of_the_emulators_children(tmp_path: Path):
     assert emulator.stdout is not None
     with emulator, emulator.stdout:
         assert emulator.stdout.readline() == "started\n"
-        (worker,) = children_of(emulator.pid)
+        (worker,) = workers_of(emulator.pid)
         actor = Actor(KILL, begun(tmp_path), emulator.pid)
         actor.start()
         actor.join(30)
@@ -131,6 +131,17 @@ def test_a_killed_worker_is_one_of_the_emulators_children(tmp_path: Path):
     assert (done.do, done.ok, done.what) == ("kill-worker", True, f"killed worker process {worker}, one of 1")
     assert done.at_s is not None
     assert action_doubts(KILL, [done]) == []
+
+
+def test_the_emulators_writing_process_is_no_worker():
+    table = (
+        "7 1 yottabench serve --port 0\n 9 7 python -m worker\n8 7 yottabench serve --port 0\n6 1 python -m worker\n"
+    )
+
+    def ps(*_: Any, **__: Any) -> "subprocess.CompletedProcess[str]":
+        return subprocess.CompletedProcess([], 0, table)
+
+    assert workers_of(7, ps) == [9]
 
 
 def test_an_action_that_fails_is_told_and_makes_the_run_doubtful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

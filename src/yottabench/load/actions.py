@@ -132,15 +132,16 @@ def _scale(host: str, endpoint_id: str, workers: int) -> str:
 def _kill_worker(emulator_pid: int | None) -> str:
     if emulator_pid is None:
         raise ActionFailed("the run started no emulator")
-    workers = children_of(emulator_pid)
+    workers = workers_of(emulator_pid)
     if not workers:
         raise ActionFailed("the emulator runs no worker")
     os.kill(workers[0], signal.SIGKILL)
     return f"killed worker process {workers[0]}, one of {len(workers)}"
 
 
-def children_of(pid: int, run: Callable[..., "subprocess.CompletedProcess[str]"] = subprocess.run) -> list[int]:
-    """The processes whose parent `pid` is, in order of their ids."""
-    shown = run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
-    pairs = [line.split() for line in shown.stdout.splitlines()]
-    return sorted(int(child) for child, parent in pairs if int(parent) == pid)
+def workers_of(pid: int, run: Callable[..., "subprocess.CompletedProcess[str]"] = subprocess.run) -> list[int]:
+    """The processes that the emulator `pid` has started, in order of their ids; none that is a fork of it."""
+    shown = run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=False)
+    rows = [line.split(None, 2) for line in shown.stdout.splitlines()]
+    command = {int(row[0]): row[2:] for row in rows}
+    return sorted(int(row[0]) for row in rows if int(row[1]) == pid and row[2:] != command.get(pid))

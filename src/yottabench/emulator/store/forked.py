@@ -177,7 +177,6 @@ def _be_the_writer(data: Path, opened: Callable[[Path], SqliteStore], calls: Lin
     try:
         gc.freeze()  # what is only the other's would be copied if it were looked at
         # The other is told to stop, and tells this one when it has nothing more for it.
-        signal.set_wakeup_fd(-1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         _let_go_of_files({2, calls.fileno(), news.fileno()})  # 2: for what it has to say
