@@ -350,7 +350,23 @@ class Api:
 
     async def _submit(self, endpoint: Endpoint, request: Request) -> Any:
         command = self.read_submit(endpoint, request.body)
-        return self.end_submit(endpoint, command, await self._on.writer.commit(command))
+        answered: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+
+        # In the turn of the commit, as direct submits do it: the queue takes tasks in the order of their seqs.
+        def end(submitted: Submitted | StoreError) -> None:
+            try:
+                if isinstance(submitted, StoreError):
+                    raise submitted
+                data = self.end_submit(endpoint, command, submitted)
+            except Exception as error:
+                if not answered.done():
+                    answered.set_exception(error)
+            else:
+                if not answered.done():
+                    answered.set_result(data)
+
+        self.commit_then(command, end)
+        return await answered
 
     def read_submit(self, endpoint: Endpoint, body: bytes) -> SubmitTask:
         """What a submit asks of the store. Raises ApiError."""
