@@ -31,7 +31,7 @@ class Disk:
 class Connection(apsw.Connection):
     disk: Disk
 
-    def execute(self, sql: str, *values: Any) -> apsw.Cursor:  # type: ignore[override]
+    def execute(self, sql: str, *values: Any) -> apsw.Cursor:  # type: ignore[override] -- fewer options than APSW has
         error = self.disk.error(sql)
         if error is None:
             return super().execute(sql, *values)

@@ -106,7 +106,7 @@ def test_a_failed_flush_is_told_though_nobody_waits_for_it(tmp_path: Path) -> No
 
 def test_what_the_store_refuses_is_refused_here_and_it_goes_on(tmp_path: Path) -> None:
     class Full(QuickStore):
-        faults: list[Exception] = [StoreError("The disk is full."), KeyError("a fault of ours")]  # noqa: RUF012
+        faults: list[Exception] = [StoreError("The disk is full."), KeyError("a fault of ours")]  # noqa: RUF012 -- of this one test, and used up in the fork
 
         def apply(self, batch: Any) -> list[Any]:
             if self.faults:

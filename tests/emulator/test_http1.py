@@ -652,7 +652,7 @@ async def timed() -> AsyncIterator[tuple[HandLoop, http1._Connection, Callable[[
     """A connection on a loop by hand, and what sends a request on it with a time of so many seconds."""
     loop = HandLoop()
     with socket.socket() as sock:
-        connection = http1._Connection(loop, "peer", sock)  # type: ignore[arg-type]
+        connection = http1._Connection(loop, "peer", sock)  # type: ignore[arg-type] -- as much of a loop as it uses
         connection.connection_made(FedTransport())
 
         def ask(timeout_s: float) -> asyncio.Future[Answer]:

@@ -355,8 +355,6 @@ class Api:
         # In the turn of the commit, as direct submits do it: the queue takes tasks in the order of their seqs.
         def end(submitted: Submitted | StoreError) -> None:
             try:
-                if isinstance(submitted, StoreError):
-                    raise submitted
                 data = self.end_submit(endpoint, command, submitted)
             except Exception as error:
                 if not answered.done():
@@ -401,8 +399,13 @@ class Api:
         """See Writer.commit_then."""
         self._on.writer.commit_then(command, then)
 
-    def end_submit(self, endpoint: Endpoint, command: SubmitTask, submitted: Submitted) -> dict[str, str]:
-        """The `data` of a submit that is durable, its task in the queue. Raises ApiError."""
+    def end_submit(self, endpoint: Endpoint, command: SubmitTask, submitted: Submitted | StoreError) -> dict[str, str]:
+        """The `data` of a submit, its task in the queue; to be called in the turn of the commit.
+
+        Raises ApiError, or why it is not kept.
+        """
+        if isinstance(submitted, StoreError):
+            raise submitted
         if submitted.known:
             self._check_repeat(command.task_id, submitted.same)
         else:

@@ -68,8 +68,6 @@ class DirectAnswers:
 
     def _end(self, endpoint: Endpoint, command: SubmitTask, answer: Answer, submitted: Submitted | StoreError) -> None:
         try:
-            if isinstance(submitted, StoreError):
-                raise submitted
             body = success(self._api.end_submit(endpoint, command, submitted))
         except Exception as error:
             path = f"/v2/serverless/{command.endpoint_id}/tasks"

@@ -26,7 +26,7 @@ class ReadyQueue:
         self._spilled = True  # a store that was opened may hold a queue
 
     def add(self, task: ReadyTask) -> None:
-        """A task that was just made durable."""
+        """A task that was just made durable; in the order of their seqs, since a late one is taken for one seen."""
         if task.seq <= self._tail_seq:
             return  # a refill has seen it already: it reads what is committed, this is called a moment later
         if self._spilled or len(self._window) >= READY_WINDOW_TASKS:
