@@ -178,15 +178,16 @@ def retention_takes_what_is_not_old() -> Any:
 
 @mutant()
 def a_submit_is_answered_before_its_commit() -> Any:
-    real = SimWriter.commit
+    real = SimWriter.commit_then
 
-    def commit(writer: SimWriter, command: Any) -> Any:
-        done = real(writer, command)
+    def commit_then(writer: SimWriter, command: Any, then: Any) -> None:
         if isinstance(command, base.SubmitTask):
-            done.set_result(base.Submitted(1, known=False, same=True))
-        return done
+            real(writer, command, lambda _: None)
+            then(base.Submitted(1, known=False, same=True))
+        else:
+            real(writer, command, then)
 
-    return mock.patch.object(SimWriter, "commit", commit)
+    return mock.patch.object(SimWriter, "commit_then", commit_then)
 
 
 @mutant("refused commits")
